@@ -1,0 +1,1 @@
+//! Seeded randomness whose draws are the same on every machine.

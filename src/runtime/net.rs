@@ -1,0 +1,175 @@
+//! The network as an event queue: sockets never appear above this file.
+
+use std::net::SocketAddr;
+
+/// A connection of this executor: a slot and the generation of its use, so that a late event never hits a new connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId {
+    pub slot: u32,
+    pub generation: u32,
+}
+
+/// Which listener a connection came through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Door {
+    /// The client port and the shard ports.
+    Client,
+    /// The admin port.
+    Admin,
+}
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The other side sent its end of stream, or we closed.
+    Finished,
+    /// An errno, for example 104 for a reset.
+    Failed(i32),
+}
+
+/// What happened, in order for each connection: `Accepted` or `Connected`, then chunks and sents, then one `Closed`.
+#[derive(Debug)]
+pub enum Event {
+    Accepted {
+        connection: ConnectionId,
+        door: Door,
+        peer: SocketAddr,
+    },
+    /// The answer to `connect`; a failure is a `Closed` instead.
+    Connected { connection: ConnectionId },
+    /// Bytes as they arrived, cut and merged anyhow. Dropping the lease gives the buffer back to the ring.
+    Chunk {
+        connection: ConnectionId,
+        bytes: Lease,
+    },
+    /// The whole of the buffer handed to `send` left, or will never; the buffer comes back, cleared, for reuse.
+    Sent {
+        connection: ConnectionId,
+        buffer: Vec<u8>,
+    },
+    /// Nothing more comes from this id. A send in flight has been reported before.
+    Closed {
+        connection: ConnectionId,
+        reason: CloseReason,
+    },
+    /// Somebody asked this process to stop (SIGTERM, first Ctrl-C).
+    Stop,
+}
+
+/// Received bytes; holds one receive buffer of the ring (or, under simulation, owned bytes) until dropped.
+pub enum Lease {
+    Glommio(super::glommio::Lease),
+    #[cfg(feature = "sim")]
+    Simulated(super::simulated::Lease),
+}
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Lease({} bytes)", self.len())
+    }
+}
+
+impl std::ops::Deref for Lease {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match self {
+            Lease::Glommio(x) => x.deref(),
+            #[cfg(feature = "sim")]
+            Lease::Simulated(x) => x.deref(),
+        }
+    }
+}
+
+/// The network plane; clones are the same one. None of the verbs blocks; each answers through events.
+#[derive(Clone)]
+pub enum Net {
+    Glommio(super::glommio::Net),
+    #[cfg(feature = "sim")]
+    Simulated(super::simulated::Net),
+}
+
+impl Net {
+    /// Listens. `exclusive`: without SO_REUSEPORT, so that a second process meets "address in use".
+    /// Port 0 lets the system choose; the bound address is returned.
+    pub fn listen(
+        &self,
+        address: SocketAddr,
+        door: Door,
+        exclusive: bool,
+    ) -> Result<SocketAddr, ListenError> {
+        match self {
+            Net::Glommio(x) => x.listen(address, door, exclusive),
+            #[cfg(feature = "sim")]
+            Net::Simulated(x) => x.listen(address, door, exclusive),
+        }
+    }
+    /// No further connection is accepted at any door; those in the backlog are reset.
+    pub fn stop_listening(&self) {
+        match self {
+            Net::Glommio(x) => x.stop_listening(),
+            #[cfg(feature = "sim")]
+            Net::Simulated(x) => x.stop_listening(),
+        }
+    }
+    /// Begins a connection; answered by `Connected` or `Closed`.
+    pub fn connect(&self, address: SocketAddr) -> ConnectionId {
+        match self {
+            Net::Glommio(x) => x.connect(address),
+            #[cfg(feature = "sim")]
+            Net::Simulated(x) => x.connect(address),
+        }
+    }
+    /// Sends all of `buffer`. At most one send a connection is in flight: the caller gathers the next batch until `Sent`.
+    /// On a closed or unknown connection the buffer is dropped.
+    pub fn send(&self, connection: ConnectionId, buffer: Vec<u8>) {
+        match self {
+            Net::Glommio(x) => x.send(connection, buffer),
+            #[cfg(feature = "sim")]
+            Net::Simulated(x) => x.send(connection, buffer),
+        }
+    }
+    /// No further chunk after those already received, until `resume`.
+    pub fn pause(&self, connection: ConnectionId) {
+        match self {
+            Net::Glommio(x) => x.pause(connection),
+            #[cfg(feature = "sim")]
+            Net::Simulated(x) => x.pause(connection),
+        }
+    }
+    pub fn resume(&self, connection: ConnectionId) {
+        match self {
+            Net::Glommio(x) => x.resume(connection),
+            #[cfg(feature = "sim")]
+            Net::Simulated(x) => x.resume(connection),
+        }
+    }
+    /// Ends the connection in both directions after the send in flight, if any; answered by `Closed`.
+    pub fn close(&self, connection: ConnectionId) {
+        match self {
+            Net::Glommio(x) => x.close(connection),
+            #[cfg(feature = "sim")]
+            Net::Simulated(x) => x.close(connection),
+        }
+    }
+    /// Waits until there is at least one event and moves all that there are to the end of `events`.
+    /// One task of the executor calls this.
+    pub async fn events(&self, events: &mut Vec<Event>) {
+        match self {
+            Net::Glommio(x) => x.events(events).await,
+            #[cfg(feature = "sim")]
+            Net::Simulated(x) => x.events(events).await,
+        }
+    }
+}
+
+/// Why `listen` failed: the address, and who holds it where that can be known.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    #[error("cannot listen on {address}: used by {holder}")]
+    InUse { address: SocketAddr, holder: String },
+    #[error("cannot listen on {address}: {source}")]
+    Os {
+        address: SocketAddr,
+        source: std::io::Error,
+    },
+}

@@ -1,0 +1,1 @@
+//! Frames in a stream of bytes.

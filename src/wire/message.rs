@@ -1,0 +1,165 @@
+//! Requests and replies as plain values that borrow from the frame they came in.
+
+use crate::base::units::UnixMillis;
+use crate::causal::object::OperationId;
+
+/// What a request asks for. Values are frozen: they stand on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Op {
+    Hello = 1,
+    Get = 2,
+    Put = 3,
+    Delete = 4,
+    /// What the node counts and how it is.
+    Status = 5,
+}
+
+/// What a put or delete supersedes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum PutMode {
+    /// Exactly what its context saw; with an empty context it is concurrent to all there is.
+    #[default]
+    ByContext = 0,
+    /// What R replicas have now; an unseen write stays a sibling.
+    Overwrite = 1,
+    /// Nothing: it is refused if a value is there.
+    IfAbsent = 2,
+}
+
+/// How a request ended. The band says what a client may do: see `Status::advice`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Status {
+    Ok = 0,
+    NotFound = 1,
+    // 10-29: nothing was changed; the same request may succeed later.
+    Overloaded = 10,
+    NotReady = 11,
+    /// This node cannot say what it holds of the key (a bad block, a poisoned log).
+    Unsure = 12,
+    QuorumUnavailable = 13,
+    /// Memory or disk is full: deletes and reads still work.
+    Full = 14,
+    // 30-59: nothing was changed; the same request will fail again.
+    BadRequest = 30,
+    Unsupported = 31,
+    KeyRefused = 32,
+    ValueTooLarge = 33,
+    TooManySiblings = 34,
+    ContextRefused = 35,
+    /// `IfAbsent` met a value.
+    Exists = 36,
+    QuorumImpossible = 37,
+    BucketUnknown = 38,
+    ProtocolVersion = 39,
+    /// The value is known to be there but cannot be read.
+    ValueLost = 40,
+    // 60-: the write may or may not have happened, now or later.
+    Timeout = 60,
+    OutcomeUnknown = 61,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Advice {
+    Done,
+    Retry,
+    DoNotRetry,
+    Unknown,
+}
+
+impl Status {
+    pub fn advice(self) -> Advice {
+        match self as u8 {
+            0..=9 => Advice::Done,
+            10..=29 => Advice::Retry,
+            30..=59 => Advice::DoNotRetry,
+            _ => Advice::Unknown,
+        }
+    }
+}
+
+/// A request. Zero and empty mean "not given: the bucket's default".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request<'a> {
+    pub id: u64,
+    pub op: Op,
+    pub bucket: &'a [u8],
+    pub key: &'a [u8],
+    pub value: &'a [u8],
+    pub context: &'a [u8],
+    pub mode: PutMode,
+    pub operation: OperationId,
+    pub expires: UnixMillis,
+    pub read_quorum: u8,
+    pub write_quorum: u8,
+    pub strict: bool,
+    pub timeout_ms: u32,
+    /// Of a hello: the protocol version and feature bits of the client.
+    pub protocol: u16,
+    pub features: u64,
+}
+
+/// One sibling of a get's reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SiblingView<'a> {
+    pub value: &'a [u8],
+    /// The value is lost on the nodes asked; `value` is empty.
+    pub lost: bool,
+    pub written: UnixMillis,
+    pub expires: UnixMillis,
+    /// xxh3-64 as in `schema/wire.fbs`: lets a client check the value end to end.
+    pub value_hash: u64,
+    pub dot: DotView,
+    pub operation: OperationId,
+}
+
+/// The dot a value was written under: for logs and tests, not to compute with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct DotView {
+    pub incarnation: u64,
+    pub birth: u32,
+    pub counter: u64,
+}
+
+/// Who voted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Receipt {
+    /// Votes counted, of how many that were needed, of how many replicas.
+    pub votes: u8,
+    pub needed: u8,
+    pub replicas: u8,
+    /// All votes are of replicas, none of a fallback.
+    pub strict: bool,
+    /// Copies that stand-ins hold for replicas that did not answer.
+    pub hints: u8,
+}
+
+/// What a hello answers, and who this is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HelloReply<'a> {
+    pub protocol: u16,
+    pub features: u64,
+    pub cluster: u128,
+    pub node: u128,
+    pub ring_epoch: u64,
+    pub virtual_nodes: u32,
+    /// The port of each shard, in the order of the shards.
+    pub shard_ports: &'a [u16],
+    pub value_bytes_max: u32,
+}
+
+/// What a status answers: a JSON object, one line, for eyes and scripts; fields are only ever added.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reply<'a> {
+    pub id: u64,
+    pub status: Option<Status>,
+    /// Why, and what to do, in one line; empty when all is well.
+    pub message: &'a str,
+    pub siblings: &'a [SiblingView<'a>],
+    pub context: &'a [u8],
+    pub receipt: Option<Receipt>,
+    pub hello: Option<HelloReply<'a>>,
+    pub status_json: &'a str,
+}
