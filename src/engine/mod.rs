@@ -40,7 +40,7 @@ pub enum Place {
 /// What memory knows of a key. Whole: it alone answers a get.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    pub object: Object<Place>,
+    pub object: Rc<Object<Place>>,
     /// The last dot this shard minted for the key in this life; never on disk.
     pub mine: Option<Dot>,
     /// The group its record is in; state of a group that is not durable is shown to nobody.
