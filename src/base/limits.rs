@@ -42,6 +42,19 @@ pub const CONNECTION_UNSENT_BYTES_MAX: usize = MIB;
 /// Writes of one key that wait for each other; the next one answers `overloaded`.
 pub const KEY_QUEUE_MAX: usize = 256;
 
+/// Milliseconds a request may take when it names no timeout.
+pub const TIMEOUT_MS_DEFAULT: u64 = 1_000;
+/// Milliseconds a request may ask for.
+pub const TIMEOUT_MS_MAX: u64 = 60_000;
+/// Milliseconds between two looks for requests past their deadline.
+pub const DEADLINE_TICK_MS: u64 = 20;
+/// Milliseconds that a graceful stop waits for requests under way.
+pub const STOP_MS_MAX: u64 = 10_000;
+/// The admin port is this far below the base port.
+pub const ADMIN_PORT_BELOW: u16 = 10;
+/// Bytes of an admin request's head: a scraper's is a few hundred.
+pub const ADMIN_HEAD_BYTES_MAX: usize = 8 * KIB;
+
 /// Entries of a shard's submission queue; the completion queue has four times as many.
 pub const RING_ENTRIES: u32 = 1024;
 /// Receive buffers of a shard's ring, a power of two.
@@ -50,6 +63,9 @@ pub const RECV_BUFFERS: u16 = 512;
 pub const RECV_BUFFER_BYTES: usize = 16 * KIB;
 /// Receive buffers that one connection may hold while its events are not taken.
 pub const RECV_BUFFERS_PER_CONNECTION_MAX: usize = 4;
+
+/// Bytes of memory below which a shard has no room for its buffers and a few keys.
+pub const MEMORY_BYTES_MIN: usize = 16 * MIB;
 
 /// What a disk page is: alignment of every offset, length and address of direct I/O.
 pub const PAGE_BYTES: usize = 4 * KIB;

@@ -37,6 +37,17 @@ pub enum Place {
     At { location: Location, bytes: u32 },
 }
 
+impl Place {
+    /// Bytes of the value.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Place::Nowhere => 0,
+            Place::Inline(bytes) => bytes.len(),
+            Place::At { bytes, .. } => *bytes as usize,
+        }
+    }
+}
+
 /// What memory knows of a key. Whole: it alone answers a get.
 #[derive(Clone, Debug)]
 pub struct Entry {
