@@ -6,12 +6,13 @@ use super::waiters::{Asker, Waiter, Waiting};
 use crate::base::planted;
 use crate::base::units::UnixMillis;
 use crate::causal::actor::Mint;
-use crate::causal::dot::Incarnation;
+use crate::causal::dot::{Dot, Incarnation};
 use crate::causal::object::OperationId;
 use crate::coordinator::put::Put;
 use crate::coordinator::quorum::Quorum;
 use crate::engine::key::{Key, KeyRef};
-use crate::engine::{AppendRefused, GroupNumber, Lookup};
+use crate::engine::{AppendRefused, Entry, GroupNumber, Lookup};
+use crate::replica::witness::{self, Minted};
 use crate::replica::write::{self, Planned, Refusal, Rule, Write};
 use crate::ring::position::Position;
 use crate::runtime::Queue;
@@ -166,11 +167,11 @@ fn on_lookup(
     let value_bytes_max = shard.value_bytes_max;
     let store = shard.store.as_mut().expect("a serving shard has a store");
     let durable = store.engine.durable_group();
+    let stored = entry.as_deref();
     let entry = match planted!(TwoMintsOneCommit) {
-        true => entry.filter(|e| e.group <= durable),
-        false => entry,
+        true => stored.filter(|e| e.group <= durable),
+        false => stored,
     };
-    let entry = entry.as_deref();
     let mut planned = write::plan(entry, write, &mut store.mint, value_bytes_max, now);
     if matches!(planned, Planned::Refused { why: Refusal::BirthsUsedUp, .. }) {
         store.mint = Mint::new(fresh);
@@ -178,8 +179,19 @@ fn on_lookup(
     }
     let (group, waiting) = match planned {
         Planned::Minted(minted) => {
+            let after: Vec<Dot> = minted.object.siblings.iter().map(|s| s.dot).collect();
             match store.engine.append(key, minted.object, Some(minted.dot), now) {
-                Ok(group) => (group, Waiting::Put(Put::minted(quorum))),
+                Ok(group) => {
+                    witness::record(|| Minted {
+                        key: key.key.to_vec(),
+                        operation: write.operation.0,
+                        dot: minted.dot,
+                        before: stored.map_or_else(Vec::new, dots),
+                        after,
+                        group,
+                    });
+                    (group, Waiting::Put(Put::minted(quorum)))
+                }
                 Err(why) => return append_refused(shard, asker, why),
             }
         }
@@ -187,6 +199,10 @@ fn on_lookup(
         Planned::Refused { why, group } => (group, Waiting::Refused(why)),
     };
     wait(shard, asker, group, waiting, durable);
+}
+
+fn dots(entry: &Entry) -> Vec<Dot> {
+    entry.object.siblings.iter().map(|s| s.dot).collect()
 }
 
 fn wait(

@@ -2,4 +2,5 @@
 
 pub mod identity;
 pub mod key_queue;
+pub mod witness;
 pub mod write;
