@@ -21,12 +21,16 @@ pub fn dataset() -> (String, Vec<Row>) {
 /// One row a package: its name, its whole paragraph.
 fn packages(status: &str) -> Vec<Row> {
     let paragraphs = status.split("\n\n").filter(|p| !p.trim().is_empty());
-    paragraphs
+    let mut rows: Vec<Row> = paragraphs
         .filter_map(|paragraph| {
             let name = paragraph.lines().find_map(|line| line.strip_prefix("Package: "))?;
-            Some(Row { key: name.trim().into(), value: paragraph.into() })
+            Some(Row { key: name.trim().into(), value: paragraph.trim_end().into() })
         })
-        .collect()
+        .collect();
+    // A package installed for two architectures has two paragraphs; a key has one writer here.
+    rows.sort_by(|a, b| a.key.cmp(&b.key));
+    rows.dedup_by(|a, b| a.key == b.key);
+    rows
 }
 
 /// Symbol, tab, the rest of the line.
@@ -44,7 +48,7 @@ mod tests {
         let rows = packages("Package: a\nVersion: 1\n\nPackage: b\nVersion: 2\n\n");
         assert_eq!(rows.len(), 2);
         assert_eq!(rows[1].key, b"b");
-        assert_eq!(rows[1].value, b"Package: b\nVersion: 2\n\n".trim_ascii_end());
+        assert_eq!(rows[1].value, b"Package: b\nVersion: 2");
     }
 
     #[test]

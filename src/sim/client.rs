@@ -7,6 +7,7 @@ use crate::base::rng::Rng;
 use crate::causal::context::ContextKeys;
 use crate::causal::dot::{Actor, Dot, Incarnation};
 use crate::causal::object::OperationId;
+use crate::replica::witness;
 use crate::runtime::Runtime;
 use crate::runtime::net::{ConnectionId, Event, Net};
 use crate::runtime::time::timeout;
@@ -32,6 +33,15 @@ pub struct Shared {
     pub values: BTreeMap<u128, usize>,
     /// Replies by status, for the run's report.
     pub statuses: BTreeMap<u8, u64>,
+}
+
+impl Shared {
+    /// Tells the checker what was minted since the last call: always before it hears of what came of it.
+    pub fn drain_witness(&mut self) {
+        for minted in witness::take() {
+            self.checker.on_minted(minted);
+        }
+    }
 }
 
 /// A request that has no reply yet.
@@ -289,6 +299,7 @@ impl Client {
         };
         let shared = self.shared.clone();
         let mut shared = shared.borrow_mut();
+        shared.drain_witness();
         *shared.statuses.entry(status as u8).or_default() += 1;
         shared.operations_done += 1;
         let done = status.advice() == Advice::Done;
