@@ -4,7 +4,8 @@ pub const KIB: usize = 1024;
 pub const MIB: usize = 1024 * KIB;
 pub const GIB: usize = 1024 * MIB;
 
-/// A point of the monotonic time of one process, in nanoseconds since an arbitrary start. Under simulation it is virtual.
+/// A point of the monotonic time of one process, in nanoseconds since an arbitrary start. Under simulation it is
+/// virtual.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Nanos(pub u64);
 

@@ -20,9 +20,9 @@ impl Mint {
 
     /// The dot of the next write of a key.
     ///
-    /// `mine`: the last dot this shard minted for the key, if it still knows it; `vector`: the key's vector after joining
-    /// the client's context. Continues the counter only if `mine` is of this life and is exactly what the vector says of its
-    /// actor; else begins a new actor. `None`: births have run out, draw a new incarnation.
+    /// `mine`: the last dot this shard minted for the key, if it still knows it; `vector`: the key's vector after
+    /// joining the client's context. Continues the counter only if `mine` is of this life and is exactly what the
+    /// vector says of its actor; else begins a new actor. `None`: births have run out, draw a new incarnation.
     pub fn mint(&mut self, _mine: Option<Dot>, _vector: &VersionVector) -> Option<Dot> {
         let _ = (
             self.incarnation,

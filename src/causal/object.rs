@@ -39,7 +39,8 @@ pub struct Object<V> {
 }
 
 impl<V: Clone> Object<V> {
-    /// What somebody knows who has seen both: a sibling stays if both hold it, or if the other side has not seen its dot.
+    /// What somebody knows who has seen both: a sibling stays if both hold it, or if the other side has not seen its
+    /// dot.
     pub fn join(&mut self, _other: &Object<V>) {}
 
     /// Takes a write in: drops the siblings that `context` has seen, joins `context` into the vector, adds `sibling`.

@@ -1,8 +1,10 @@
-//! The storage engine of one shard. The commit log is the value log: a put is written once, to a direct-I/O, append-only,
-//! checksummed segment; memory (later: index tables) holds key -> causal metadata and the place of each value.
+//! The storage engine of one shard. The commit log is the value log: a put is written once, to a direct-I/O,
+//! append-only, checksummed segment; memory (later: index tables) holds key -> causal metadata and the place of each
+//! value.
 //!
 //! Invariants: a group number that `durable_group` has reached is on the medium for good; a checksum error is an error,
-//! never "absent"; after a failed write or sync nothing is written, acked or served any more; bytes from disk never panic.
+//! never "absent"; after a failed write or sync nothing is written, acked or served any more; bytes from disk never
+//! panic.
 
 pub mod key;
 
@@ -169,8 +171,8 @@ pub struct Statistics {
 pub struct Engine {}
 
 impl Engine {
-    /// Opens or makes the shard's log under `disk` and replays it. `progress` is called with bytes done and bytes in all.
-    /// On return the cut is recorded, a fresh segment is ready, and nothing of an older life is ever appended to.
+    /// Opens or makes the shard's log under `disk` and replays it. `progress` is called with bytes done and bytes in
+    /// all. On return the cut is recorded, a fresh segment is ready, and nothing of an older life is ever appended to.
     pub async fn open(
         _runtime: &Runtime,
         _disk: &Disk,
@@ -189,8 +191,8 @@ impl Engine {
         unreachable!()
     }
 
-    /// Takes the whole new object of a key: puts a record into the open group, replaces the entry, returns the group whose
-    /// durability is the vote. The caller holds the key's turn since its lookup. Wakes `commit_next`.
+    /// Takes the whole new object of a key: puts a record into the open group, replaces the entry, returns the group
+    /// whose durability is the vote. The caller holds the key's turn since its lookup. Wakes `commit_next`.
     pub fn append(
         &self,
         _key: KeyRef<'_>,
@@ -206,8 +208,8 @@ impl Engine {
         unreachable!()
     }
 
-    /// Waits for records, writes one group, returns the number up to which all is durable. One task calls this in a loop;
-    /// an idle log writes its mark from here too. After an error it is never called again.
+    /// Waits for records, writes one group, returns the number up to which all is durable. One task calls this in a
+    /// loop; an idle log writes its mark from here too. After an error it is never called again.
     pub async fn commit_next(&self) -> Result<GroupNumber, Poisoned> {
         unreachable!()
     }

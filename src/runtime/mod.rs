@@ -1,8 +1,9 @@
 //! The seam to the world: executor, disk, network, time, randomness, with two backends in one binary.
 //!
 //! The real backend is a pinned glommio executor with one io_uring ring of our own; the simulated one a seeded executor
-//! with virtual time, a disk that loses what was not synced, and a network that cuts. Everything above this folder reaches
-//! the world through these few verbs only; glommio and io-uring types end here. (DESIGN decisions 1, 2, 4 and section 2.1.)
+//! with virtual time, a disk that loses what was not synced, and a network that cuts. Everything above this folder
+//! reaches the world through these few verbs only; glommio and io-uring types end here. (DESIGN decisions 1, 2, 4
+//! and section 2.1.)
 
 pub mod buffer;
 pub mod disk;

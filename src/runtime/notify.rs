@@ -1,6 +1,7 @@
 //! Waking one task from another of the same executor.
 
-/// A latch: `notify` sets it, `notified` waits until it is set and clears it. One waiter at a time; no notification is lost.
+/// A latch: `notify` sets it, `notified` waits until it is set and clears it. One waiter at a time; no notification
+/// is lost.
 #[derive(Default)]
 pub struct Notify {}
 

@@ -1,0 +1,135 @@
+//! The network side of the facade.
+
+pub(super) mod fabric;
+pub(super) mod ports;
+#[cfg(test)]
+mod tests;
+
+use super::process::Process;
+use crate::runtime::net::{ConnectionId, Door, Event, ListenError};
+use fabric::{Listener, ip_of, resolve};
+use std::net::SocketAddr;
+use std::task::Poll;
+
+#[derive(Clone)]
+pub struct Net {
+    process: Process,
+}
+
+impl Net {
+    pub(super) fn new(process: Process) -> Net {
+        Net { process }
+    }
+
+    pub fn listen(
+        &self,
+        address: SocketAddr,
+        door: Door,
+        exclusive: bool,
+    ) -> Result<SocketAddr, ListenError> {
+        let process = self.process.id;
+        let bound = self.process.live(|state| {
+            let machine = state.process(process).machine;
+            let mut bound = resolve(machine, address);
+            if bound.ip() != ip_of(machine) {
+                let source = std::io::Error::from_raw_os_error(libc::EADDRNOTAVAIL);
+                return Err(ListenError::Os { address, source });
+            }
+            if bound.port() == 0 {
+                bound.set_port(state.fabric.ephemeral_port());
+            }
+            let there = state.fabric.listeners.entry(bound).or_default();
+            if let Some(holder) = there.iter().find(|other| exclusive || other.exclusive) {
+                let holder = format!("process {}", holder.process.0);
+                return Err(ListenError::InUse { address, holder });
+            }
+            there.push(Listener {
+                process,
+                door,
+                exclusive,
+            });
+            Ok(SocketAddr::new(address.ip(), bound.port()))
+        });
+        bound.unwrap_or(Ok(address))
+    }
+
+    pub fn stop_listening(&self) {
+        let process = self.process.id;
+        self.process.live(|state| state.net_stop_listening(process));
+    }
+
+    pub fn connect(&self, address: SocketAddr) -> ConnectionId {
+        let process = self.process.id;
+        let id = self
+            .process
+            .live(|state| state.net_connect(process, address));
+        // Nobody hears of this one any more.
+        id.unwrap_or(ConnectionId {
+            slot: u32::MAX,
+            generation: 0,
+        })
+    }
+
+    pub fn send(&self, connection: ConnectionId, buffer: Vec<u8>) {
+        let process = self.process.id;
+        self.process
+            .live(|state| state.net_send(process, connection, buffer));
+    }
+
+    pub fn pause(&self, connection: ConnectionId) {
+        let process = self.process.id;
+        self.process
+            .live(|state| state.net_pause(process, connection, true));
+    }
+
+    pub fn resume(&self, connection: ConnectionId) {
+        let process = self.process.id;
+        self.process
+            .live(|state| state.net_pause(process, connection, false));
+    }
+
+    pub fn close(&self, connection: ConnectionId) {
+        let process = self.process.id;
+        self.process
+            .live(|state| state.net_close(process, connection));
+    }
+
+    pub async fn events(&self, events: &mut Vec<Event>) {
+        let process = self.process.id;
+        let mut taken = std::future::poll_fn(|context| {
+            let taken = self.process.live(|state| {
+                let taken = state.process(process).ports.take(context.waker());
+                for event in &taken {
+                    if let Event::Chunk { connection, bytes } = event {
+                        state.net_taken(process, *connection, bytes.len());
+                    }
+                }
+                taken
+            });
+            match taken {
+                Some(taken) if !taken.is_empty() => Poll::Ready(taken),
+                Some(_) | None => Poll::Pending,
+            }
+        })
+        .await;
+        events.append(&mut taken);
+    }
+}
+
+/// Received bytes.
+pub struct Lease {
+    bytes: Vec<u8>,
+}
+
+impl Lease {
+    fn new(bytes: Vec<u8>) -> Lease {
+        Lease { bytes }
+    }
+}
+
+impl std::ops::Deref for Lease {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
