@@ -34,7 +34,10 @@ pub enum Step<V> {
 impl<V: Clone> Get<V> {
     pub fn new(quorum: Quorum) -> Get<V> {
         let tally = Tally::new(quorum.read, quorum.replicas);
-        Get { tally, joined: None }
+        Get {
+            tally,
+            joined: None,
+        }
     }
 
     /// A replica's durable state of the key; `None`: it holds nothing of it.
@@ -58,7 +61,10 @@ impl<V: Clone> Get<V> {
         let receipt = self.tally.receipt();
         match outcome {
             Outcome::Pending => Step::Pending,
-            Outcome::Won => Step::Done(Answer { object: self.joined.take(), receipt }),
+            Outcome::Won => Step::Done(Answer {
+                object: self.joined.take(),
+                receipt,
+            }),
             Outcome::Lost => Step::Lost(receipt),
         }
     }
@@ -67,11 +73,16 @@ impl<V: Clone> Get<V> {
 /// The siblings that a client is shown: no tombstones, nothing expired, and of several that one operation made (its
 /// retries met different coordinators) only the first by dot.
 pub fn shown<V>(siblings: &[Sibling<V>], now: UnixMillis) -> impl Iterator<Item = &Sibling<V>> {
-    siblings.iter().enumerate().filter_map(move |(index, sibling)| {
-        let repeated = sibling.operation.0 != 0
-            && siblings[..index].iter().any(|s| s.operation == sibling.operation);
-        (is_live(sibling, now) && !repeated).then_some(sibling)
-    })
+    siblings
+        .iter()
+        .enumerate()
+        .filter_map(move |(index, sibling)| {
+            let repeated = sibling.operation.0 != 0
+                && siblings[..index]
+                    .iter()
+                    .any(|s| s.operation == sibling.operation);
+            (is_live(sibling, now) && !repeated).then_some(sibling)
+        })
 }
 
 /// Whether the sibling is a value that has not expired.

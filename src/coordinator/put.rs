@@ -22,7 +22,9 @@ pub struct Put {
 
 impl Put {
     pub fn minted(quorum: Quorum) -> Put {
-        Put { tally: Tally::new(quorum.write, quorum.replicas) }
+        Put {
+            tally: Tally::new(quorum.write, quorum.replicas),
+        }
     }
 
     /// A replica has the record on its medium.
@@ -38,15 +40,24 @@ impl Put {
     }
 
     pub fn on_deadline(&self) -> Verdict {
-        Verdict { status: Status::Timeout, receipt: Some(self.tally.receipt()) }
+        Verdict {
+            status: Status::Timeout,
+            receipt: Some(self.tally.receipt()),
+        }
     }
 
     fn verdict(&self, outcome: Outcome) -> Option<Verdict> {
         let receipt = Some(self.tally.receipt());
         match outcome {
             Outcome::Pending => None,
-            Outcome::Won => Some(Verdict { status: Status::Ok, receipt }),
-            Outcome::Lost => Some(Verdict { status: Status::OutcomeUnknown, receipt }),
+            Outcome::Won => Some(Verdict {
+                status: Status::Ok,
+                receipt,
+            }),
+            Outcome::Lost => Some(Verdict {
+                status: Status::OutcomeUnknown,
+                receipt,
+            }),
         }
     }
 }

@@ -10,7 +10,9 @@ pub struct Quorum {
 
 /// The request asks for more votes than there are replicas: it can never succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{asked} votes asked for, but the key has {replicas} replica(s): ask for at most {replicas}")]
+#[error(
+    "{asked} votes asked for, but the key has {replicas} replica(s): ask for at most {replicas}"
+)]
 pub struct Impossible {
     pub asked: u8,
     pub replicas: u8,
@@ -28,7 +30,11 @@ impl Quorum {
             asked if asked > replicas => Err(Impossible { asked, replicas }),
             asked => Ok(asked),
         };
-        Ok(Quorum { replicas, read: choose(read)?, write: choose(write)? })
+        Ok(Quorum {
+            replicas,
+            read: choose(read)?,
+            write: choose(write)?,
+        })
     }
 }
 
@@ -38,17 +44,49 @@ mod tests {
 
     #[test]
     fn defaults_are_the_majority_of_the_replicas_there_are() {
-        let cases = [(3, 1, 1, 1), (3, 2, 2, 2), (3, 3, 3, 2), (3, 30, 3, 2), (5, 4, 4, 3)];
+        let cases = [
+            (3, 1, 1, 1),
+            (3, 2, 2, 2),
+            (3, 3, 3, 2),
+            (3, 30, 3, 2),
+            (5, 4, 4, 3),
+        ];
         for (copies, members, replicas, votes) in cases {
             let quorum = Quorum::of(copies, members, 0, 0).unwrap();
-            assert_eq!(quorum, Quorum { replicas, read: votes, write: votes });
+            assert_eq!(
+                quorum,
+                Quorum {
+                    replicas,
+                    read: votes,
+                    write: votes
+                }
+            );
         }
     }
 
     #[test]
     fn an_explicit_count_above_the_replicas_is_refused() {
-        assert_eq!(Quorum::of(3, 1, 2, 0), Err(Impossible { asked: 2, replicas: 1 }));
-        assert_eq!(Quorum::of(3, 2, 0, 3), Err(Impossible { asked: 3, replicas: 2 }));
-        assert_eq!(Quorum::of(3, 3, 3, 1).unwrap(), Quorum { replicas: 3, read: 3, write: 1 });
+        assert_eq!(
+            Quorum::of(3, 1, 2, 0),
+            Err(Impossible {
+                asked: 2,
+                replicas: 1
+            })
+        );
+        assert_eq!(
+            Quorum::of(3, 2, 0, 3),
+            Err(Impossible {
+                asked: 3,
+                replicas: 2
+            })
+        );
+        assert_eq!(
+            Quorum::of(3, 3, 3, 1).unwrap(),
+            Quorum {
+                replicas: 3,
+                read: 3,
+                write: 1
+            }
+        );
     }
 }

@@ -24,17 +24,28 @@ impl Tally {
     pub fn new(needed: u8, replicas: u8) -> Tally {
         assert!(needed >= 1);
         assert!(needed <= replicas);
-        Tally { replicas, needed, votes: 0, refusals: 0 }
+        Tally {
+            replicas,
+            needed,
+            votes: 0,
+            refusals: 0,
+        }
     }
 
     pub fn on_vote(&mut self) -> Outcome {
-        assert!(self.votes + self.refusals < self.replicas, "a replica answered twice");
+        assert!(
+            self.votes + self.refusals < self.replicas,
+            "a replica answered twice"
+        );
         self.votes += 1;
         self.outcome()
     }
 
     pub fn on_refusal(&mut self) -> Outcome {
-        assert!(self.votes + self.refusals < self.replicas, "a replica answered twice");
+        assert!(
+            self.votes + self.refusals < self.replicas,
+            "a replica answered twice"
+        );
         self.refusals += 1;
         self.outcome()
     }
@@ -88,7 +99,11 @@ mod tests {
                     for i in 0..replicas {
                         let vote = pattern & (1 << i) != 0;
                         answers.push(vote);
-                        let got = if vote { tally.on_vote() } else { tally.on_refusal() };
+                        let got = if vote {
+                            tally.on_vote()
+                        } else {
+                            tally.on_refusal()
+                        };
                         assert_eq!(got, twin(needed.into(), replicas.into(), &answers));
                     }
                     assert_ne!(tally.outcome(), Outcome::Pending);

@@ -21,12 +21,20 @@ pub struct Key {
 
 impl Key {
     pub fn as_ref(&self) -> KeyRef<'_> {
-        KeyRef { position: self.position, bucket: &self.bucket, key: &self.key }
+        KeyRef {
+            position: self.position,
+            bucket: &self.bucket,
+            key: &self.key,
+        }
     }
 }
 
 impl From<KeyRef<'_>> for Key {
     fn from(key: KeyRef<'_>) -> Key {
-        Key { position: key.position, bucket: key.bucket.into(), key: key.key.into() }
+        Key {
+            position: key.position,
+            bucket: key.bucket.into(),
+            key: key.key.into(),
+        }
     }
 }

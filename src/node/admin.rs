@@ -36,8 +36,16 @@ pub fn answer(bytes: &[u8], shard: &Shard) -> Answer {
         reason(code),
         body.len()
     );
-    let body = if request.method == Some("HEAD") { String::new() } else { body };
-    Answer { used, bytes: (head + &body).into_bytes(), close: true }
+    let body = if request.method == Some("HEAD") {
+        String::new()
+    } else {
+        body
+    };
+    Answer {
+        used,
+        bytes: (head + &body).into_bytes(),
+        close: true,
+    }
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -49,14 +57,22 @@ fn route(method: &str, path: &str, shard: &Shard) -> (u16, &'static str, String)
     }
     let check = |name: &str, ok: bool| {
         let (code, sign) = if ok { (200, '+') } else { (503, '-') };
-        (code, TEXT, format!("[{sign}]{name} {}\n", shard.phase.name()))
+        (
+            code,
+            TEXT,
+            format!("[{sign}]{name} {}\n", shard.phase.name()),
+        )
     };
     match path.split('?').next().unwrap_or("/") {
         "/livez" | "/healthz" => check("live", shard.phase != Phase::Poisoned),
         "/readyz" => check("ready", shard.phase == Phase::Serving),
         "/status" => (200, JSON, format!("{}\n", status::report(shard))),
         "/" => (200, TEXT, "/livez\n/readyz\n/status\n".into()),
-        _ => (404, TEXT, "no such page; try /livez, /readyz or /status\n".into()),
+        _ => (
+            404,
+            TEXT,
+            "no such page; try /livez, /readyz or /status\n".into(),
+        ),
     }
 }
 

@@ -112,7 +112,10 @@ impl Connections {
 
     /// `None` if it has been closed since: late replies go nowhere.
     pub fn get(&mut self, id: ConnectionId) -> Option<&mut Connection> {
-        self.slots.get_mut(id.slot as usize)?.as_mut().filter(|c| c.id == id)
+        self.slots
+            .get_mut(id.slot as usize)?
+            .as_mut()
+            .filter(|c| c.id == id)
     }
 
     pub fn close(&mut self, id: ConnectionId) -> Option<Connection> {
@@ -147,7 +150,11 @@ impl Connections {
     }
 
     pub fn unsent_bytes(&self) -> usize {
-        self.slots.iter().flatten().map(Connection::unsent_bytes).sum()
+        self.slots
+            .iter()
+            .flatten()
+            .map(Connection::unsent_bytes)
+            .sum()
     }
 
     pub fn ids(&self) -> Vec<ConnectionId> {

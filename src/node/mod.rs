@@ -30,7 +30,11 @@ pub enum Announce<'a> {
     Listening(&'a Ports),
     /// Replay: bytes done, bytes in all.
     Replaying(u64, u64),
-    Ready { identity: &'a Identity, recovery: &'a Recovery, engine: &'a Engine },
+    Ready {
+        identity: &'a Identity,
+        recovery: &'a Recovery,
+        engine: &'a Engine,
+    },
     Stopping,
     /// The log is closed for good; the node answers "unsure" until it is restarted.
     Poisoned(&'a engine::Poisoned),
@@ -47,7 +51,10 @@ pub enum StartError {
     #[error("data directory {data}: {source}")]
     Disk { data: String, source: DiskError },
     #[error("{source}; stop it or pass --{flag} ADDR:PORT")]
-    Listen { flag: &'static str, source: ListenError },
+    Listen {
+        flag: &'static str,
+        source: ListenError,
+    },
 }
 
 /// Runs a node on this executor until it is asked to stop. `announce` is called from the node's own thread and must not
@@ -59,27 +66,44 @@ pub async fn run(
 ) -> Result<(), StartError> {
     let data = options.data.display().to_string();
     let disk = runtime.disk(&options.data);
-    let at = |source| StartError::Disk { data: data.clone(), source };
+    let at = |source| StartError::Disk {
+        data: data.clone(),
+        source,
+    };
     disk.create_dir("").await.map_err(at)?;
     let _lock = lock(&disk, &data).await?;
     let identity = Identity::open(&runtime, &disk, limits::VIRTUAL_NODES_DEFAULT, 1)
         .await
-        .map_err(|source| StartError::Identity { data: data.clone(), source })?;
+        .map_err(|source| StartError::Identity {
+            data: data.clone(),
+            source,
+        })?;
     let net = runtime.net();
     let ports = listen(&net, &options)?;
     announce(Announce::Listening(&ports));
-    let shard: SharedShard =
-        Rc::new(RefCell::new(Shard::new(&runtime, &options, &ports, &identity)));
+    let shard: SharedShard = Rc::new(RefCell::new(Shard::new(
+        &runtime, &options, &ports, &identity,
+    )));
     runtime.spawn(Queue::Foreground, serve(shard.clone(), net.clone()));
 
     let (engine, recovery) = open(&runtime, &disk, &options, &shard, &*announce)
         .await
-        .map_err(|source| StartError::Open { data: data.clone(), source })?;
+        .map_err(|source| StartError::Open {
+            data: data.clone(),
+            source,
+        })?;
     let mint = Mint::new(new_incarnation(&runtime, &identity));
     shard::begin_serving(&shard, engine.clone(), mint);
-    runtime.spawn(Queue::Foreground, commit(shard.clone(), engine.clone(), announce.clone()));
+    runtime.spawn(
+        Queue::Foreground,
+        commit(shard.clone(), engine.clone(), announce.clone()),
+    );
     runtime.spawn(Queue::Foreground, deadlines(shard.clone(), runtime.clone()));
-    announce(Announce::Ready { identity: &identity, recovery: &recovery, engine: &engine });
+    announce(Announce::Ready {
+        identity: &identity,
+        recovery: &recovery,
+        engine: &engine,
+    });
 
     let stopping = shard.borrow().stopping.clone();
     stopping.notified().await;
@@ -99,23 +123,33 @@ fn new_incarnation(runtime: &Runtime, identity: &Identity) -> Incarnation {
 async fn lock(disk: &Disk, data: &str) -> Result<crate::runtime::disk::Lock, StartError> {
     match disk.lock("LOCK").await {
         Ok(lock) => Ok(lock),
-        Err(DiskError { cause: DiskCause::Locked, .. }) => {
+        Err(DiskError {
+            cause: DiskCause::Locked,
+            ..
+        }) => {
             let pid = disk.read_small("LOCK").await.unwrap_or_default();
             let pid = String::from_utf8_lossy(&pid).trim().to_owned();
             let holder = match pid.is_empty() {
                 true => "another process".to_owned(),
                 false => format!("process {pid}"),
             };
-            Err(StartError::InUse { data: data.to_owned(), holder })
+            Err(StartError::InUse {
+                data: data.to_owned(),
+                holder,
+            })
         }
-        Err(source) => Err(StartError::Disk { data: data.to_owned(), source }),
+        Err(source) => Err(StartError::Disk {
+            data: data.to_owned(),
+            source,
+        }),
     }
 }
 
 /// The shard's own port first and exclusively: a second process on the same base port meets "address in use" there.
 fn listen(net: &Net, options: &Options) -> Result<Ports, StartError> {
     let listen = |flag: &'static str, address, door, exclusive| {
-        net.listen(address, door, exclusive).map_err(|source| StartError::Listen { flag, source })
+        net.listen(address, door, exclusive)
+            .map_err(|source| StartError::Listen { flag, source })
     };
     let shard = listen("listen", options.shard_address(0), Door::Client, true)?;
     let base = listen("listen", options.listen, Door::Client, false)?;
@@ -123,7 +157,11 @@ fn listen(net: &Net, options: &Options) -> Result<Ports, StartError> {
         Some(address) => Some(listen("admin", address, Door::Admin, true)?),
         None => None,
     };
-    Ok(Ports { base, shards: vec![shard], admin })
+    Ok(Ports {
+        base,
+        shards: vec![shard],
+        admin,
+    })
 }
 
 async fn open(
@@ -182,7 +220,9 @@ async fn commit(shard: SharedShard, engine: Engine, announce: Rc<dyn Fn(Announce
 /// Answers what has waited past its deadline: its outcome is unknown.
 async fn deadlines(shard: SharedShard, runtime: Runtime) {
     loop {
-        runtime.sleep(Duration::from_millis(limits::DEADLINE_TICK_MS)).await;
+        runtime
+            .sleep(Duration::from_millis(limits::DEADLINE_TICK_MS))
+            .await;
         let mut state = shard.borrow_mut();
         state.on_tick();
         state.flush();

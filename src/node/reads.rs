@@ -1,6 +1,6 @@
 //! Gets: from memory in the same turn, from the disk in a task, never from a state that is not durable.
 
-use super::shard::{SharedShard, Shard};
+use super::shard::{Shard, SharedShard};
 use super::waiters::{Asker, Waiter, Waiting};
 use crate::base::planted;
 use crate::base::units::UnixMillis;
@@ -52,7 +52,11 @@ pub fn on_get(shard: &mut Shard, shared: &SharedShard, id: ConnectionId, request
 }
 
 fn engine(shard: &Shard) -> &Engine {
-    &shard.store.as_ref().expect("a serving shard has a store").engine
+    &shard
+        .store
+        .as_ref()
+        .expect("a serving shard has a store")
+        .engine
 }
 
 fn on_lookup(
@@ -71,7 +75,11 @@ fn on_lookup(
                 return answer(shard, shared, asker, key, Some(entry), quorum);
             }
             let group = entry.group;
-            let waiting = Waiting::Get { key: Key::from(key), entry, quorum };
+            let waiting = Waiting::Get {
+                key: Key::from(key),
+                entry,
+                quorum,
+            };
             shard.waiters.add(group, Waiter { asker, waiting });
         }
         Lookup::Unsure(why) => shard.finish_message(asker, Status::Unsure, &why.to_string()),
@@ -111,7 +119,14 @@ pub fn answer(
     shard.runtime.clone().spawn(Queue::Foreground, async move {
         let values = read_values(&engine, key.as_ref(), &object, now).await;
         let mut shard = shared.borrow_mut();
-        reply(&mut shard, asker, key.as_ref(), Some((&object, now)), &values, receipt);
+        reply(
+            &mut shard,
+            asker,
+            key.as_ref(),
+            Some((&object, now)),
+            &values,
+            receipt,
+        );
         shard.flush();
     });
 }
@@ -143,7 +158,9 @@ fn reply(
     receipt: Receipt,
 ) {
     shard.end(asker);
-    let failed = values.iter().find_map(|v| v.as_ref().err().filter(|e| **e != Unsure::Checksum));
+    let failed = values
+        .iter()
+        .find_map(|v| v.as_ref().err().filter(|e| **e != Unsure::Checksum));
     if let Some(why) = failed {
         let message = why.to_string();
         return shard.reply_message(asker.connection, asker.request, Status::Unsure, &message);
@@ -153,7 +170,9 @@ fn reply(
     if let Some((object, now)) = object {
         let identity = &shard.identity;
         let vector = &object.vector;
-        identity.keys.seal(identity.cluster, key.bucket, key.key, vector, &mut context);
+        identity
+            .keys
+            .seal(identity.cluster, key.bucket, key.key, vector, &mut context);
         views.extend(shown(&object.siblings, now).zip(values).map(view));
     }
     let status = match views.as_slice() {
@@ -162,7 +181,9 @@ fn reply(
         _ => Status::Ok,
     };
     let message = match status {
-        Status::ValueLost => "the value fails its checksum and cannot be read; a put with this context replaces it",
+        Status::ValueLost => {
+            "the value fails its checksum and cannot be read; a put with this context replaces it"
+        }
         _ => "",
     };
     let reply = Reply {

@@ -57,7 +57,11 @@ pub struct Shard {
 
 pub fn begin_serving(shard: &SharedShard, engine: Engine, mint: Mint) {
     let mut state = shard.borrow_mut();
-    state.store = Some(Store { engine, mint, key_queue: KeyQueue::default() });
+    state.store = Some(Store {
+        engine,
+        mint,
+        key_queue: KeyQueue::default(),
+    });
     if state.phase == Phase::Starting {
         state.phase = Phase::Serving;
     }
@@ -86,7 +90,9 @@ impl Shard {
 
     pub fn on_event(&mut self, shared: &SharedShard, event: Event) {
         match event {
-            Event::Accepted { connection, door, .. } => self.on_accepted(connection, door),
+            Event::Accepted {
+                connection, door, ..
+            } => self.on_accepted(connection, door),
             Event::Chunk { connection, bytes } => self.on_chunk(shared, connection, &bytes),
             Event::Sent { connection, buffer } => self.on_sent(shared, connection, buffer),
             Event::Closed { connection, .. } => {
@@ -118,7 +124,9 @@ impl Shard {
     }
 
     fn on_chunk(&mut self, shared: &SharedShard, id: ConnectionId, bytes: &[u8]) {
-        let Some(connection) = self.connections.get(id) else { return };
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
         if connection.inbox.is_empty() {
             // The usual case: whole frames, served from the ring's own buffer.
             let used = self.consume(shared, id, bytes);
@@ -132,7 +140,9 @@ impl Shard {
     }
 
     fn on_sent(&mut self, shared: &SharedShard, id: ConnectionId, buffer: Vec<u8>) {
-        let Some(connection) = self.connections.get(id) else { return };
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
         connection.on_sent(buffer, &self.net);
         if !connection.is_clogged() && !connection.inbox.is_empty() {
             self.consume_inbox(shared, id);
@@ -141,7 +151,9 @@ impl Shard {
     }
 
     fn consume_inbox(&mut self, shared: &SharedShard, id: ConnectionId) {
-        let Some(connection) = self.connections.get(id) else { return };
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
         let mut inbox = std::mem::take(&mut connection.inbox);
         let used = self.consume(shared, id, &inbox);
         inbox.drain(..used);
@@ -154,7 +166,9 @@ impl Shard {
     fn consume(&mut self, shared: &SharedShard, id: ConnectionId, bytes: &[u8]) -> usize {
         let mut used = 0;
         loop {
-            let Some(connection) = self.connections.get(id) else { return bytes.len() };
+            let Some(connection) = self.connections.get(id) else {
+                return bytes.len();
+            };
             if connection.is_closing() {
                 return bytes.len();
             }
@@ -196,7 +210,11 @@ impl Shard {
     fn on_frame(&mut self, shared: &SharedShard, id: ConnectionId, frame: &[u8]) {
         match codec::decode_request(frame, self.value_bytes_max) {
             Ok(request) => self.on_request(shared, id, &request),
-            Err(BadRequest { id: request, status, reason }) => {
+            Err(BadRequest {
+                id: request,
+                status,
+                reason,
+            }) => {
                 self.counters.frames_refused += 1;
                 self.reply_message(id, request.unwrap_or(0), status, &reason.to_string());
                 if request.is_none() {
@@ -338,7 +356,11 @@ impl Shard {
             ms => ms.min(limits::TIMEOUT_MS_MAX),
         };
         let deadline = Nanos(self.runtime.now().0 + timeout_ms * 1_000_000);
-        Asker { connection, request: request.id, deadline }
+        Asker {
+            connection,
+            request: request.id,
+            deadline,
+        }
     }
 
     /// Ends what `begin` registered; the reply itself is the caller's.
@@ -367,7 +389,12 @@ impl Shard {
     }
 
     pub fn reply_message(&mut self, id: ConnectionId, request: u64, status: Status, message: &str) {
-        let reply = Reply { id: request, status: Some(status), message, ..Reply::default() };
+        let reply = Reply {
+            id: request,
+            status: Some(status),
+            message,
+            ..Reply::default()
+        };
         self.reply(id, &reply);
     }
 

@@ -2,11 +2,11 @@
 
 use crate::base::units::Nanos;
 use crate::coordinator::put::Put;
+use crate::coordinator::quorum::Quorum;
 use crate::engine::key::Key;
 use crate::engine::{Entry, GroupNumber};
 use crate::replica::write::Refusal;
 use crate::runtime::net::ConnectionId;
-use crate::coordinator::quorum::Quorum;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -25,7 +25,11 @@ pub enum Waiting {
     /// A refusal that tells of a state which is not durable yet.
     Refused(Refusal),
     /// A get of a state which is not durable yet.
-    Get { key: Key, entry: Rc<Entry>, quorum: Quorum },
+    Get {
+        key: Key,
+        entry: Rc<Entry>,
+        quorum: Quorum,
+    },
 }
 
 #[derive(Debug)]
@@ -61,7 +65,10 @@ impl Waiters {
     }
 
     pub fn all(&mut self) -> Vec<Waiter> {
-        std::mem::take(&mut self.groups).into_values().flatten().collect()
+        std::mem::take(&mut self.groups)
+            .into_values()
+            .flatten()
+            .collect()
     }
 
     /// Takes out those whose deadline has passed.

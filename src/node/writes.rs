@@ -19,7 +19,6 @@ use crate::runtime::Queue;
 use crate::runtime::net::ConnectionId;
 use crate::wire::message::{Op, PutMode, Request, Status};
 
-
 /// A write that waits for its key's turn: owns what the frame held.
 pub struct Job {
     asker: Asker,
@@ -114,7 +113,12 @@ fn rule(shard: &Shard, request: &Request<'_>) -> Result<Rule, String> {
     match request.mode {
         PutMode::ByContext => identity
             .keys
-            .open(identity.cluster, request.bucket, request.key, request.context)
+            .open(
+                identity.cluster,
+                request.bucket,
+                request.key,
+                request.context,
+            )
             .map(Rule::Seen)
             .map_err(|why| refused(&why)),
         PutMode::Overwrite => Ok(Rule::Overwrite),
@@ -125,13 +129,25 @@ fn rule(shard: &Shard, request: &Request<'_>) -> Result<Rule, String> {
 /// Reads the key, writes, and goes on with the writes of the key that came meanwhile.
 fn spawn(shard: &Shard, shared: &SharedShard, first: Job) {
     let shared = shared.clone();
-    let engine = shard.store.as_ref().expect("a serving shard has a store").engine.clone();
+    let engine = shard
+        .store
+        .as_ref()
+        .expect("a serving shard has a store")
+        .engine
+        .clone();
     shard.runtime.spawn(Queue::Foreground, async move {
         let mut job = first;
         loop {
             let found = engine.lookup_slow(job.key.as_ref()).await;
             let mut shard = shared.borrow_mut();
-            on_lookup(&mut shard, job.asker, job.quorum, job.key.as_ref(), job.write(), found);
+            on_lookup(
+                &mut shard,
+                job.asker,
+                job.quorum,
+                job.key.as_ref(),
+                job.write(),
+                found,
+            );
             shard.flush();
             if planted!(JoinWithoutKeyQueue) {
                 return;
@@ -173,14 +189,23 @@ fn on_lookup(
         false => stored,
     };
     let mut planned = write::plan(entry, write, &mut store.mint, value_bytes_max, now);
-    if matches!(planned, Planned::Refused { why: Refusal::BirthsUsedUp, .. }) {
+    if matches!(
+        planned,
+        Planned::Refused {
+            why: Refusal::BirthsUsedUp,
+            ..
+        }
+    ) {
         store.mint = Mint::new(fresh);
         planned = write::plan(entry, write, &mut store.mint, value_bytes_max, now);
     }
     let (group, waiting) = match planned {
         Planned::Minted(minted) => {
             let after: Vec<Dot> = minted.object.siblings.iter().map(|s| s.dot).collect();
-            match store.engine.append(key, minted.object, Some(minted.dot), now) {
+            match store
+                .engine
+                .append(key, minted.object, Some(minted.dot), now)
+            {
                 Ok(group) => {
                     witness::record(|| Minted {
                         key: key.key.to_vec(),
@@ -243,4 +268,3 @@ fn append_refused(shard: &mut Shard, asker: Asker, why: AppendRefused) {
     };
     shard.finish_message(asker, status, &why.to_string());
 }
-

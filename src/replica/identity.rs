@@ -35,13 +35,17 @@ pub enum IdentityError {
         "the data directory has format {found} and this program knows up to {DIRECTORY_FORMAT}; start the version that wrote it, or pass another --data DIR"
     )]
     NewerFormat { found: u32 },
-    #[error("{SECRET_FILE} is missing or not 16 bytes; restore it from a copy of the data directory")]
+    #[error(
+        "{SECRET_FILE} is missing or not 16 bytes; restore it from a copy of the data directory"
+    )]
     Secret,
     #[error(
         "the data directory holds {name} but no {NODE_FILE}: it is not one of Armilla's, or it is damaged; pass another --data DIR"
     )]
     Foreign { name: String },
-    #[error("the data directory was made for {found} shard(s), this start has {wanted}; pass --cores with {found} core(s)")]
+    #[error(
+        "the data directory was made for {found} shard(s), this start has {wanted}; pass --cores with {found} core(s)"
+    )]
     Shards { found: u16, wanted: u16 },
 }
 
@@ -75,41 +79,57 @@ impl Identity {
                 let identity = read(disk, &bytes).await?;
                 if identity.shards != shards {
                     let found = identity.shards;
-                    return Err(IdentityError::Shards { found, wanted: shards });
+                    return Err(IdentityError::Shards {
+                        found,
+                        wanted: shards,
+                    });
                 }
                 Ok(identity)
             }
-            Err(DiskError { cause: DiskCause::NotFound, .. }) => {
-                form(runtime, disk, virtual_nodes, shards).await
-            }
+            Err(DiskError {
+                cause: DiskCause::NotFound,
+                ..
+            }) => form(runtime, disk, virtual_nodes, shards).await,
             Err(error) => Err(error.into()),
         }
     }
 }
 
 async fn read(disk: &Disk, bytes: &[u8]) -> Result<Identity, IdentityError> {
-    let malformed = |why: &dyn std::fmt::Display| IdentityError::Malformed { why: why.to_string() };
+    let malformed = |why: &dyn std::fmt::Display| IdentityError::Malformed {
+        why: why.to_string(),
+    };
     let text = std::str::from_utf8(bytes).map_err(|e| malformed(&e))?;
-    let format = toml::from_str::<FormatOnly>(text).map_err(|e| malformed(&e))?.format;
+    let format = toml::from_str::<FormatOnly>(text)
+        .map_err(|e| malformed(&e))?
+        .format;
     if format > DIRECTORY_FORMAT {
         return Err(IdentityError::NewerFormat { found: format });
     }
     let file: NodeFile = toml::from_str(text).map_err(|e| malformed(&e))?;
     let id = |text: &str| u128::from_str_radix(text, 16).map_err(|e| malformed(&e));
     if !file.virtual_nodes.is_power_of_two() || file.shards == 0 {
-        return Err(malformed(&"virtual_nodes is not a power of two, or shards is zero"));
+        return Err(malformed(
+            &"virtual_nodes is not a power of two, or shards is zero",
+        ));
     }
-    let secret = disk.read_small(SECRET_FILE).await.map_err(|e| match e.cause {
-        DiskCause::NotFound => IdentityError::Secret,
-        _ => e.into(),
-    })?;
+    let secret = disk
+        .read_small(SECRET_FILE)
+        .await
+        .map_err(|e| match e.cause {
+            DiskCause::NotFound => IdentityError::Secret,
+            _ => e.into(),
+        })?;
     let secret: [u8; 16] = secret.try_into().map_err(|_| IdentityError::Secret)?;
     Ok(Identity {
         cluster: id(&file.cluster)?,
         node: id(&file.node)?,
         virtual_nodes: file.virtual_nodes,
         shards: file.shards,
-        keys: ContextKeys { current: ContextKey(secret), previous: None },
+        keys: ContextKeys {
+            current: ContextKey(secret),
+            previous: None,
+        },
         formed: false,
     })
 }
@@ -123,8 +143,14 @@ async fn form(
     assert!(virtual_nodes.is_power_of_two());
     assert!(shards >= 1);
     // What a formation that a crash cut short may have left; anything else is somebody else's.
-    let leftover = |name: &str| name == "LOCK" || name.starts_with(SECRET_FILE) || name.starts_with(NODE_FILE);
-    if let Some(name) = disk.list("").await?.into_iter().find(|name| !leftover(name)) {
+    let leftover =
+        |name: &str| name == "LOCK" || name.starts_with(SECRET_FILE) || name.starts_with(NODE_FILE);
+    if let Some(name) = disk
+        .list("")
+        .await?
+        .into_iter()
+        .find(|name| !leftover(name))
+    {
         return Err(IdentityError::Foreign { name });
     }
     let wide = || (u128::from(runtime.random_u64()) << 64) | u128::from(runtime.random_u64());
@@ -144,7 +170,10 @@ async fn form(
         node,
         virtual_nodes,
         shards,
-        keys: ContextKeys { current: ContextKey(secret), previous: None },
+        keys: ContextKeys {
+            current: ContextKey(secret),
+            previous: None,
+        },
         formed: true,
     })
 }

@@ -16,7 +16,9 @@ pub struct KeyQueue<W> {
 
 impl<W> Default for KeyQueue<W> {
     fn default() -> KeyQueue<W> {
-        KeyQueue { busy: HashMap::default() }
+        KeyQueue {
+            busy: HashMap::default(),
+        }
     }
 }
 
@@ -33,7 +35,10 @@ impl<W> KeyQueue<W> {
 
     /// Waits behind the others; hands the write back if too many wait.
     pub fn wait(&mut self, key: KeyRef<'_>, write: W) -> Result<(), W> {
-        let waiting = self.busy.get_mut(&Key::from(key)).expect("only a busy key is waited for");
+        let waiting = self
+            .busy
+            .get_mut(&Key::from(key))
+            .expect("only a busy key is waited for");
         if waiting.len() >= limits::KEY_QUEUE_MAX {
             return Err(write);
         }
@@ -44,7 +49,11 @@ impl<W> KeyQueue<W> {
     /// Ends a turn: the next write of the key, whose turn it is now, or nothing and the key is free.
     pub fn next(&mut self, key: KeyRef<'_>) -> Option<W> {
         let owned = Key::from(key);
-        let next = self.busy.get_mut(&owned).expect("the turn was begun").pop_front();
+        let next = self
+            .busy
+            .get_mut(&owned)
+            .expect("the turn was begun")
+            .pop_front();
         if next.is_none() {
             self.busy.remove(&owned);
         }
@@ -66,7 +75,11 @@ mod tests {
     use crate::ring::position::Position;
 
     fn key(name: &[u8]) -> KeyRef<'_> {
-        KeyRef { position: Position(name[0].into()), bucket: b"", key: name }
+        KeyRef {
+            position: Position(name[0].into()),
+            bucket: b"",
+            key: name,
+        }
     }
 
     #[test]
@@ -79,7 +92,12 @@ mod tests {
             queue.wait(key(b"a"), n).unwrap();
         }
         assert_eq!(queue.len(), 4);
-        assert_eq!((0..3).map(|_| queue.next(key(b"a")).unwrap()).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(
+            (0..3)
+                .map(|_| queue.next(key(b"a")).unwrap())
+                .collect::<Vec<_>>(),
+            [0, 1, 2]
+        );
         assert_eq!(queue.next(key(b"a")), None);
         assert!(!queue.is_busy(key(b"a")));
     }

@@ -43,8 +43,13 @@ pub struct Minted<'a> {
 pub enum Planned<'a> {
     Minted(Minted<'a>),
     /// This operation's dot is here already, from an earlier try: it is acked by the votes for that dot.
-    Held { group: GroupNumber },
-    Refused { why: Refusal, group: GroupNumber },
+    Held {
+        group: GroupNumber,
+    },
+    Refused {
+        why: Refusal,
+        group: GroupNumber,
+    },
 }
 
 /// Nothing was minted.
@@ -98,7 +103,10 @@ pub fn plan<'a>(
     seen.join(context);
     if seen.entries().len() >= limits::VECTOR_ENTRIES_MAX {
         let count = seen.entries().len();
-        return refused(Refusal::VectorTooLong { count, limit: limits::VECTOR_ENTRIES_MAX });
+        return refused(Refusal::VectorTooLong {
+            count,
+            limit: limits::VECTOR_ENTRIES_MAX,
+        });
     }
     let Some(dot) = mint.mint(entry.and_then(|e| e.mine), &seen) else {
         return refused(Refusal::BirthsUsedUp);
@@ -106,7 +114,10 @@ pub fn plan<'a>(
     assert!(!seen.contains(dot), "a new dot has been seen before");
     let mut object = match current {
         Some(object) => kept(object),
-        None => Object { vector: VersionVector::default(), siblings: Vec::new() },
+        None => Object {
+            vector: VersionVector::default(),
+            siblings: Vec::new(),
+        },
     };
     object.write(context, sibling(&write, dot, now));
     Planned::Minted(Minted { object, dot })
@@ -121,7 +132,11 @@ fn sibling<'a>(write: &Write<'a>, dot: Dot, now: UnixMillis) -> Sibling<NewValue
     Sibling {
         dot,
         operation: write.operation,
-        kind: if write.value.is_some() { Kind::Value } else { Kind::Tombstone },
+        kind: if write.value.is_some() {
+            Kind::Value
+        } else {
+            Kind::Tombstone
+        },
         written: now,
         expires: write.expires,
         value_hash: value_hash(write.bucket, write.key, dot, write.operation, bytes),
@@ -142,7 +157,10 @@ fn kept<'a>(object: &Object<Place>) -> Object<NewValue<'a>> {
         value_hash: s.value_hash,
         value: NewValue::Keep(s.value.clone()),
     });
-    Object { vector: object.vector.clone(), siblings: siblings.collect() }
+    Object {
+        vector: object.vector.clone(),
+        siblings: siblings.collect(),
+    }
 }
 
 /// A write that removes a sibling is never refused: it is how a client gets back under the limit.
@@ -158,7 +176,10 @@ fn siblings_over_limit(
     }
     let count = siblings.len() + 1;
     if count > limits::SIBLINGS_MAX {
-        return Some(Refusal::TooManySiblings { count, limit: limits::SIBLINGS_MAX });
+        return Some(Refusal::TooManySiblings {
+            count,
+            limit: limits::SIBLINGS_MAX,
+        });
     }
     let held: usize = siblings.iter().map(|s| s.value.bytes()).sum();
     let bytes = held + write.value.map_or(0, <[u8]>::len);

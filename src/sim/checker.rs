@@ -83,15 +83,28 @@ impl Checker {
 
     /// The shard appended a mint.
     pub fn on_minted(&mut self, minted: Minted) {
-        let Minted { key, operation, dot, before, after, .. } = minted;
+        let Minted {
+            key,
+            operation,
+            dot,
+            before,
+            after,
+            ..
+        } = minted;
         let Some(asked) = self.operations.get(&operation).cloned() else {
             return self.violation("2 phantom", format!("nobody asked for {operation:x}"));
         };
         if let Some(other) = self.dots.insert((key.clone(), dot), operation) {
-            self.violation("4 dot", format!("{dot:?} names {other:x} and {operation:x}"));
+            self.violation(
+                "4 dot",
+                format!("{dot:?} names {other:x} and {operation:x}"),
+            );
         }
         if asked.refused && asked.tries == 1 {
-            self.violation("9 honesty", format!("{operation:x} was refused, then minted"));
+            self.violation(
+                "9 honesty",
+                format!("{operation:x} was refused, then minted"),
+            );
         }
         let state = self.model.current(&key);
         let held: Vec<Dot> = state.siblings.keys().copied().collect();
@@ -100,7 +113,10 @@ impl Checker {
             self.violation("7 siblings", what);
         }
         if state.siblings.values().any(|o| *o == operation) {
-            self.violation("7 siblings", format!("{operation:x} was held and minted again"));
+            self.violation(
+                "7 siblings",
+                format!("{operation:x} was held and minted again"),
+            );
         }
         let nothing_there = self.shown(&state).is_empty();
         let context = match &asked.supersedes {
@@ -109,7 +125,10 @@ impl Checker {
             Supersedes::Nothing => &state.seen,
         };
         if asked.supersedes == Supersedes::Nothing && !nothing_there {
-            self.violation("7 siblings", format!("{operation:x} was if-absent and met a value"));
+            self.violation(
+                "7 siblings",
+                format!("{operation:x} was if-absent and met a value"),
+            );
         }
         let next = state.write(dot, operation, context);
         let expected: Vec<Dot> = next.siblings.keys().copied().collect();
@@ -117,7 +136,12 @@ impl Checker {
             let what = format!("{operation:x} left {after:?}, the twin {expected:?}");
             self.violation("7 siblings", what);
         }
-        let index = self.model.push(Step { key, dot, operation, after: next });
+        let index = self.model.push(Step {
+            key,
+            dot,
+            operation,
+            after: next,
+        });
         self.steps.entry(operation).or_default().push(index);
     }
 
@@ -132,7 +156,9 @@ impl Checker {
 
     /// A reply said that nothing was changed and nothing will be.
     pub fn on_refused(&mut self, id: u128) {
-        let Some(operation) = self.operations.get_mut(&id) else { return };
+        let Some(operation) = self.operations.get_mut(&id) else {
+            return;
+        };
         operation.refused = true;
         if operation.tries == 1 && self.steps.contains_key(&id) {
             self.violation("9 honesty", format!("{id:x} was minted, then refused"));
@@ -153,12 +179,18 @@ impl Checker {
         context: &VersionVector,
     ) -> BTreeSet<Dot> {
         if let Some(broken) = siblings.iter().find(|s| !s.intact) {
-            self.violation("2 phantom", format!("{:x} came back altered", broken.operation));
+            self.violation(
+                "2 phantom",
+                format!("{:x} came back altered", broken.operation),
+            );
         }
         let seen = expand(context);
         let told: BTreeMap<Dot, u128> = siblings.iter().map(|s| (s.dot, s.operation)).collect();
         let fits = |state: &KeyState| self.shown(state) == told && state.seen == seen;
-        let found = self.model.steps_of(key).find(|&index| fits(&self.model.step(index).after));
+        let found = self
+            .model
+            .steps_of(key)
+            .find(|&index| fits(&self.model.step(index).after));
         match found {
             Some(index) if oldest.is_none_or(|oldest| index >= oldest) => self.show(key, index),
             None if oldest.is_none() && told.is_empty() && seen.is_empty() => {}
@@ -233,7 +265,12 @@ impl Checker {
     /// The siblings that a get shows: no tombstones.
     fn shown(&self, state: &KeyState) -> BTreeMap<Dot, u128> {
         let deletes = |id: &u128| self.operations.get(id).is_some_and(|o| o.deletes);
-        state.siblings.iter().filter(|(_, id)| !deletes(id)).map(|(d, id)| (*d, *id)).collect()
+        state
+            .siblings
+            .iter()
+            .filter(|(_, id)| !deletes(id))
+            .map(|(d, id)| (*d, *id))
+            .collect()
     }
 }
 

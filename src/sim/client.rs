@@ -126,7 +126,10 @@ impl Client {
         let mut events = Vec::new();
         loop {
             let wait = self.net.events(&mut events);
-            if timeout(&self.runtime, Duration::from_millis(500), wait).await.is_none() {
+            if timeout(&self.runtime, Duration::from_millis(500), wait)
+                .await
+                .is_none()
+            {
                 self.net.close(connection);
                 return None;
             }
@@ -164,8 +167,7 @@ impl Client {
                 let (operation, action) = match self.retries.pop_front() {
                     Some(retry) => retry,
                     None => {
-                        let fresh =
-                            (u128::from(self.rng.u64()) << 64) | u128::from(self.rng.u64());
+                        let fresh = (u128::from(self.rng.u64()) << 64) | u128::from(self.rng.u64());
                         let shared = self.shared.borrow();
                         (fresh, shared.workload.next(&mut self.rng, &self.remembered))
                     }
@@ -202,7 +204,10 @@ impl Client {
             }
             for event in events.drain(..) {
                 match event {
-                    Event::Chunk { connection: id, bytes } if id == connection => {
+                    Event::Chunk {
+                        connection: id,
+                        bytes,
+                    } if id == connection => {
                         self.inbox.extend_from_slice(&bytes);
                         self.on_bytes();
                     }
@@ -240,13 +245,21 @@ impl Client {
     }
 
     fn violation(&self, what: String) {
-        self.shared.borrow_mut().checker.violations.push(format!("wire: {what}"));
+        self.shared
+            .borrow_mut()
+            .checker
+            .violations
+            .push(format!("wire: {what}"));
     }
 
     fn encode(&mut self, operation: u128, action: Action, out: &mut Vec<u8>) {
         let id = self.next_id;
         self.next_id += 1;
-        let mut request = Request { id, op: Op::Get, ..Request::default() };
+        let mut request = Request {
+            id,
+            op: Op::Get,
+            ..Request::default()
+        };
         let mut shared = self.shared.borrow_mut();
         let value;
         let oldest = match &action {
@@ -254,7 +267,12 @@ impl Client {
                 request.key = key;
                 shared.checker.on_get_called(key)
             }
-            Action::Write { key, deletes, how, value_bytes } => {
+            Action::Write {
+                key,
+                deletes,
+                how,
+                value_bytes,
+            } => {
                 request.op = if *deletes { Op::Delete } else { Op::Put };
                 request.key = key;
                 request.operation = OperationId(operation);
@@ -287,7 +305,14 @@ impl Client {
         };
         out.extend_from_slice(codec::encode_request(&mut self.builder, &request));
         drop(shared);
-        self.pending.insert(id, Pending { action, operation, oldest });
+        self.pending.insert(
+            id,
+            Pending {
+                action,
+                operation,
+                oldest,
+            },
+        );
     }
 
     fn on_reply(&mut self, reply: &Reply<'_>) {
@@ -309,7 +334,10 @@ impl Client {
                 self.on_get(&mut shared, key, pending.oldest, reply);
             }
             Action::Get { .. } => {}
-            Action::Write { how: How::Foreign(_), .. } if status != Status::ContextRefused => {
+            Action::Write {
+                how: How::Foreign(_),
+                ..
+            } if status != Status::ContextRefused => {
                 if done {
                     let what = "7 siblings: a context of another key was taken";
                     shared.checker.violations.push(what.into());
@@ -349,13 +377,24 @@ impl Client {
                 }
             })
             .collect();
-        let Some((cluster, keys)) = &shared.keys else { return };
+        let Some((cluster, keys)) = &shared.keys else {
+            return;
+        };
         let vector = match keys.open(*cluster, b"", &key, reply.context) {
             Ok(vector) => vector,
-            Err(why) => return shared.checker.violations.push(format!("a context is bad: {why}")),
+            Err(why) => {
+                return shared
+                    .checker
+                    .violations
+                    .push(format!("a context is bad: {why}"));
+            }
         };
         let seen = shared.checker.on_get(&key, oldest, &siblings, &vector);
-        self.remembered.push(Remembered { key, token: reply.context.to_vec(), seen });
+        self.remembered.push(Remembered {
+            key,
+            token: reply.context.to_vec(),
+            seen,
+        });
         if self.remembered.len() > 40 {
             self.remembered.remove(0);
         }

@@ -18,7 +18,8 @@ impl KeyState {
     /// What a write makes of it that supersedes `context`.
     pub fn write(&self, dot: Dot, operation: u128, context: &BTreeSet<Dot>) -> KeyState {
         let mut next = self.clone();
-        next.siblings.retain(|sibling, _| !context.contains(sibling));
+        next.siblings
+            .retain(|sibling, _| !context.contains(sibling));
         next.siblings.insert(dot, operation);
         next.seen.extend(context);
         next.seen.insert(dot);

@@ -50,7 +50,10 @@ impl Nemesis {
                 stall_max: Duration::from_millis(20),
                 delay: on(rng, 0.7, 0.5),
             },
-            disk: DiskFaults { slow: on(rng, 0.3, 0.05), ..DiskFaults::default() },
+            disk: DiskFaults {
+                slow: on(rng, 0.3, 0.05),
+                ..DiskFaults::default()
+            },
             net: NetFaults {
                 loss: on(rng, 0.3, 0.02),
                 reset: on(rng, 0.3, 0.005),
@@ -59,7 +62,11 @@ impl Nemesis {
                 link_delay_max: Duration::from_micros(rng.below(2_000)),
             },
         };
-        Nemesis { endings, life_ms_max: 20 + rng.below(400), faults }
+        Nemesis {
+            endings,
+            life_ms_max: 20 + rng.below(400),
+            faults,
+        }
     }
 
     /// How long the next life is, and how it ends.

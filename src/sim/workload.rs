@@ -8,8 +8,15 @@ use std::collections::BTreeSet;
 /// One thing a client does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    Get { key: Vec<u8> },
-    Write { key: Vec<u8>, deletes: bool, how: How, value_bytes: usize },
+    Get {
+        key: Vec<u8>,
+    },
+    Write {
+        key: Vec<u8>,
+        deletes: bool,
+        how: How,
+        value_bytes: usize,
+    },
 }
 
 /// What a write supersedes.
@@ -47,7 +54,11 @@ impl Workload {
     pub fn draw(rng: &mut Rng) -> Workload {
         let mut weights = [0; 5];
         for weight in &mut weights {
-            *weight = if rng.chance(0.8) { 1 + rng.below(10) } else { 0 };
+            *weight = if rng.chance(0.8) {
+                1 + rng.below(10)
+            } else {
+                0
+            };
         }
         Workload {
             keys: 2 + rng.below(60),
@@ -70,11 +81,20 @@ impl Workload {
             true => rng.below(70) as usize,
             false => rng.below(self.value_bytes_max as u64 + 1) as usize,
         };
-        Action::Write { key, deletes, how, value_bytes }
+        Action::Write {
+            key,
+            deletes,
+            how,
+            value_bytes,
+        }
     }
 
     fn key(&self, rng: &mut Rng) -> Vec<u8> {
-        let among = if rng.chance(0.6) { self.hot_keys } else { self.keys };
+        let among = if rng.chance(0.6) {
+            self.hot_keys
+        } else {
+            self.keys
+        };
         format!("key-{}", rng.below(among.min(self.keys))).into_bytes()
     }
 
@@ -98,7 +118,10 @@ impl Workload {
                     own => How::Context(own[rng.below(own.len() as u64) as usize].clone()),
                 }
             }
-            1 => match remembered.iter().find(|r| r.key != key && !r.token.is_empty()) {
+            1 => match remembered
+                .iter()
+                .find(|r| r.key != key && !r.token.is_empty())
+            {
                 Some(foreign) => How::Foreign(foreign.clone()),
                 None => How::Overwrite,
             },

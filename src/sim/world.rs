@@ -149,7 +149,8 @@ impl World {
     }
 
     fn working(&self) -> bool {
-        self.shared.borrow().operations_left > 0 && self.shared.borrow().checker.violations.is_empty()
+        self.shared.borrow().operations_left > 0
+            && self.shared.borrow().checker.violations.is_empty()
     }
 
     fn live_and_die(&mut self) {
@@ -211,8 +212,10 @@ impl World {
             Ending::PowerCut => self.node.crash(),
             Ending::Kill => self.node.kill(),
             Ending::PowerCutAtIo(ahead) => {
-                self.node.crash_at_io(Some(self.node.io_count() + 1 + ahead));
-                self.simulation.run_until(|| !running(), Duration::from_millis(500));
+                self.node
+                    .crash_at_io(Some(self.node.io_count() + 1 + ahead));
+                self.simulation
+                    .run_until(|| !running(), Duration::from_millis(500));
                 self.node.crash_at_io(None);
                 self.node.crash();
             }
@@ -221,7 +224,8 @@ impl World {
                 self.node.fail_io(number, DiskCause::Os(EIO));
                 let node = self.node.clone();
                 let failed = || node.io_count() > number + 2;
-                self.simulation.run_until(failed, Duration::from_millis(500));
+                self.simulation
+                    .run_until(failed, Duration::from_millis(500));
                 self.simulation.run_for(Duration::from_millis(5));
                 life.failed.take();
                 self.node.crash();
@@ -229,7 +233,10 @@ impl World {
             Ending::Stop => {
                 self.wait_ready(life);
                 self.node.stop_signal();
-                if !self.simulation.run_until(|| !running(), Duration::from_secs(15)) {
+                if !self
+                    .simulation
+                    .run_until(|| !running(), Duration::from_secs(15))
+                {
                     self.violation("liveness: a graceful stop took more than 15 s".into());
                 }
                 self.node.kill();
@@ -261,7 +268,9 @@ impl World {
 
 fn on_announce(shared: &Rc<RefCell<Shared>>, life: &Life, what: Announce<'_>) {
     match what {
-        Announce::Ready { identity, engine, .. } => {
+        Announce::Ready {
+            identity, engine, ..
+        } => {
             let mut shared = shared.borrow_mut();
             shared.drain_witness();
             shared.keys = Some((identity.cluster, identity.keys.clone()));
@@ -279,12 +288,21 @@ fn recovered(engine: &Engine) -> Vec<Recovered> {
     let mut after: Option<Key> = None;
     loop {
         let page = engine.scan(after.as_ref(), 64);
-        let Some((last, _)) = page.last() else { return all };
+        let Some((last, _)) = page.last() else {
+            return all;
+        };
         after = Some(last.clone());
-        all.extend(page.into_iter().map(|(key, entry)| Recovered {
-            key: key.key.to_vec(),
-            siblings: entry.object.siblings.iter().map(|s| (s.dot, s.operation.0)).collect(),
-            vector: entry.object.vector.clone(),
+        all.extend(page.into_iter().map(|(key, entry)| {
+            Recovered {
+                key: key.key.to_vec(),
+                siblings: entry
+                    .object
+                    .siblings
+                    .iter()
+                    .map(|s| (s.dot, s.operation.0))
+                    .collect(),
+                vector: entry.object.vector.clone(),
+            }
         }));
     }
 }

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 /// Nodes make rings, and rings made at once by many tests fail for want of memory: one node test runs at a time.
 pub fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    ALONE
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// A directory that goes when it is dropped.
@@ -57,7 +59,14 @@ impl Node {
 
     pub fn start_with(data: &Path, more: &[&str]) -> Node {
         let mut child = armilla()
-            .args(["start", "--listen", "127.0.0.1:0", "--memory", "256MiB", "--data"])
+            .args([
+                "start",
+                "--listen",
+                "127.0.0.1:0",
+                "--memory",
+                "256MiB",
+                "--data",
+            ])
             .arg(data)
             .args(more)
             .stderr(Stdio::piped())
@@ -77,7 +86,10 @@ impl Node {
         loop {
             let Ok(line) = receiver.recv_timeout(Duration::from_secs(30)) else {
                 let _ = child.kill();
-                panic!("the node did not get ready; it said:\n{}", log.lock().unwrap());
+                panic!(
+                    "the node did not get ready; it said:\n{}",
+                    log.lock().unwrap()
+                );
             };
             let words: Vec<&str> = line.split_whitespace().collect();
             match words.as_slice() {
@@ -88,7 +100,12 @@ impl Node {
             }
         }
         let admin = admin.trim_end_matches("/readyz").to_owned();
-        Node { child, address, admin, log }
+        Node {
+            child,
+            address,
+            admin,
+            log,
+        }
     }
 
     pub fn pid(&self) -> u32 {
@@ -101,7 +118,11 @@ impl Node {
 
     /// A verb against this node.
     pub fn run(&self, args: &[&str]) -> Output {
-        armilla().args(args).args(["--server", &self.address]).output().unwrap()
+        armilla()
+            .args(args)
+            .args(["--server", &self.address])
+            .output()
+            .unwrap()
     }
 
     pub fn kill_9(&mut self) {
@@ -110,7 +131,10 @@ impl Node {
     }
 
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([name, &self.pid().to_string()]).status().unwrap();
+        let status = Command::new("kill")
+            .args([name, &self.pid().to_string()])
+            .status()
+            .unwrap();
         assert!(status.success());
     }
 
@@ -121,7 +145,11 @@ impl Node {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(Instant::now() < deadline, "the node did not end; it said:\n{}", self.log());
+            assert!(
+                Instant::now() < deadline,
+                "the node did not end; it said:\n{}",
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }

@@ -15,6 +15,11 @@ fn sigterm_ends_it_with_success_and_keeps_everything() {
         }
         assert_eq!(code(&node.run(&["put", "round", &round.to_string()])), 0);
         node.signal(if round == 1 { "-INT" } else { "-TERM" });
-        assert_eq!(node.wait(Duration::from_secs(10)).code(), Some(0), "{}", node.log());
+        assert_eq!(
+            node.wait(Duration::from_secs(10)).code(),
+            Some(0),
+            "{}",
+            node.log()
+        );
     }
 }

@@ -20,7 +20,12 @@ fn a_second_process_is_refused_by_name() {
     let port: u16 = node.address.rsplit(':').next().unwrap().parse().unwrap();
     // The shard's port is exclusive: a node whose own shard port would be this one meets it.
     let same_port = armilla()
-        .args(["start", "--listen", &format!("127.0.0.1:{}", port - 1), "--data"])
+        .args([
+            "start",
+            "--listen",
+            &format!("127.0.0.1:{}", port - 1),
+            "--data",
+        ])
         .arg(&other)
         .output()
         .unwrap();
@@ -31,7 +36,10 @@ fn a_second_process_is_refused_by_name() {
 
 #[test]
 fn an_open_address_needs_a_word() {
-    let refused = armilla().args(["start", "--listen", "0.0.0.0:0"]).output().unwrap();
+    let refused = armilla()
+        .args(["start", "--listen", "0.0.0.0:0"])
+        .output()
+        .unwrap();
     let said = text(&refused.stderr);
     assert_eq!(code(&refused), 2, "{said}");
     assert!(said.contains("--insecure"), "{said}");
@@ -39,7 +47,10 @@ fn an_open_address_needs_a_word() {
 
 #[test]
 fn more_cores_than_one_are_refused() {
-    let refused = armilla().args(["start", "--cores", "0,1"]).output().unwrap();
+    let refused = armilla()
+        .args(["start", "--cores", "0,1"])
+        .output()
+        .unwrap();
     assert_eq!(code(&refused), 2, "{}", text(&refused.stderr));
 }
 

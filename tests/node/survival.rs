@@ -14,7 +14,9 @@ const WRITERS: usize = 4;
 type Ledger = Arc<Mutex<BTreeMap<String, (u64, u64)>>>;
 
 fn write(address: String, writer: usize, ledger: Ledger, stop: Arc<AtomicBool>) {
-    let Ok(mut client) = Client::connect(&address) else { return };
+    let Ok(mut client) = Client::connect(&address) else {
+        return;
+    };
     while !stop.load(Ordering::Relaxed) {
         for n in 0..50 {
             let key = format!("w{writer}-{n}");
@@ -24,7 +26,10 @@ fn write(address: String, writer: usize, ledger: Ledger, stop: Arc<AtomicBool>) 
                 entry.1 += 1;
                 entry.1
             };
-            if client.put(key.as_bytes(), value(&key, next).as_bytes()).is_err() {
+            if client
+                .put(key.as_bytes(), value(&key, next).as_bytes())
+                .is_err()
+            {
                 return;
             }
             ledger.lock().unwrap().get_mut(&key).unwrap().0 = next;
@@ -59,7 +64,10 @@ fn nothing_acked_is_lost_by_kill_9() {
         }
     }
     let acked: u64 = ledger.lock().unwrap().values().map(|e| e.0).sum();
-    assert!(acked > 200, "only {acked} writes were acked: the test saw nothing");
+    assert!(
+        acked > 200,
+        "only {acked} writes were acked: the test saw nothing"
+    );
 }
 
 /// A key holds its last acked value, or one that was sent after it and whose outcome nobody knows.
@@ -75,7 +83,9 @@ fn check(node: &Node, ledger: &Ledger, cycle: usize) {
         if *acked == 0 && values.is_empty() {
             continue;
         }
-        let [one] = values.as_slice() else { panic!("cycle {cycle}: {key} has {values:?}") };
+        let [one] = values.as_slice() else {
+            panic!("cycle {cycle}: {key} has {values:?}")
+        };
         let n = (*acked..=*sent).find(|n| *n > 0 && value(key, *n) == *one);
         *acked = n.unwrap_or_else(|| panic!("cycle {cycle}: {key} lost {acked}, has {one}"));
         *sent = *acked;

@@ -24,16 +24,27 @@ fn concurrent_writes_become_siblings_and_a_context_resolves_them() {
     assert_eq!(code(&node.run(&["put", "cart", "eggs", "--concurrent"])), 0);
     let got = node.run(&["get", "cart", "--output", "json"]);
     let json: serde_json::Value = serde_json::from_slice(&got.stdout).unwrap();
-    let mut values: Vec<&str> =
-        json["siblings"].as_array().unwrap().iter().map(|s| s["value"].as_str().unwrap()).collect();
+    let mut values: Vec<&str> = json["siblings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| s["value"].as_str().unwrap())
+        .collect();
     values.sort();
     assert_eq!(values, ["eggs", "milk"]);
     let context = json["context"].as_str().unwrap();
-    assert_eq!(code(&node.run(&["put", "cart", "milk,eggs", "--context", context])), 0);
+    assert_eq!(
+        code(&node.run(&["put", "cart", "milk,eggs", "--context", context])),
+        0
+    );
     let got = node.run(&["get", "cart"]);
     assert_eq!(text(&got.stdout), "milk,eggs");
     let foreign = node.run(&["put", "other", "x", "--context", context]);
-    assert_eq!(code(&foreign), 3, "a context of another key must be refused");
+    assert_eq!(
+        code(&foreign),
+        3,
+        "a context of another key must be refused"
+    );
 }
 
 #[test]
