@@ -6,3 +6,7 @@ pub mod marks;
 pub mod planted;
 pub mod rng;
 pub mod units;
+pub mod varint;
+
+#[cfg(test)]
+pub mod golden;

@@ -7,4 +7,9 @@ pub mod actor;
 pub mod context;
 pub mod dot;
 pub mod object;
+pub mod sibling_codec;
+pub mod value_hash;
 pub mod version_vector;
+
+#[cfg(test)]
+mod tests;
