@@ -10,7 +10,7 @@ mod waiters;
 mod writes;
 
 use crate::base::limits;
-use crate::base::planted;
+use crate::base::planted::planted;
 use crate::causal::actor::Mint;
 use crate::causal::dot::Incarnation;
 use crate::engine::{self, Engine, OpenError, Recovery};
@@ -20,6 +20,7 @@ use crate::runtime::net::{Door, Event, ListenError, Net};
 use crate::runtime::{Queue, Runtime};
 use config::{Options, Ports};
 use shard::{Shard, SharedShard};
+use futures_lite::future::or;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -86,12 +87,19 @@ pub async fn run(
     )));
     runtime.spawn(Queue::Foreground, serve(shard.clone(), net.clone()));
 
-    let (engine, recovery) = open(&runtime, &disk, &options, &shard, &*announce)
-        .await
-        .map_err(|source| StartError::Open {
-            data: data.clone(),
-            source,
-        })?;
+    let stopping = shard.borrow().stopping.clone();
+    let opening = open(&runtime, &disk, &options, &shard, &*announce);
+    // A replay is dropped when somebody asks to stop: it is as safe as a crash, and that is safe.
+    let opened = or(async { Some(opening.await) }, async {
+        stopping.notified().await;
+        None
+    })
+    .await;
+    let Some(opened) = opened else {
+        announce(Announce::Stopping);
+        return Ok(());
+    };
+    let (engine, recovery) = opened.map_err(|source| StartError::Open { data: data.clone(), source })?;
     let mint = Mint::new(new_incarnation(&runtime, &identity));
     shard::begin_serving(&shard, engine.clone(), mint);
     runtime.spawn(
@@ -105,7 +113,6 @@ pub async fn run(
         engine: &engine,
     });
 
-    let stopping = shard.borrow().stopping.clone();
     stopping.notified().await;
     announce(Announce::Stopping);
     stop(&runtime, &shard, &engine).await;

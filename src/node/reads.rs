@@ -2,7 +2,7 @@
 
 use super::shard::{Shard, SharedShard};
 use super::waiters::{Asker, Waiter, Waiting};
-use crate::base::planted;
+use crate::base::planted::planted;
 use crate::base::units::UnixMillis;
 use crate::causal::object::{Kind, Object, Sibling};
 use crate::coordinator::get::{Answer, Get, Step, shown};

@@ -3,7 +3,7 @@
 use super::reads::{COPIES, MEMBERS};
 use super::shard::{Shard, SharedShard};
 use super::waiters::{Asker, Waiter, Waiting};
-use crate::base::planted;
+use crate::base::planted::planted;
 use crate::base::units::UnixMillis;
 use crate::causal::actor::Mint;
 use crate::causal::dot::{Dot, Incarnation};

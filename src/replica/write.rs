@@ -1,11 +1,12 @@
 //! What a write makes of a key's state: the join, the mint, and the refusals that come before the mint. Pure.
 
 use crate::base::limits;
-use crate::base::planted;
+use crate::base::planted::planted;
 use crate::base::units::UnixMillis;
 use crate::causal::actor::Mint;
 use crate::causal::dot::Dot;
-use crate::causal::object::{Kind, Object, OperationId, Sibling, value_hash};
+use crate::causal::object::{Kind, Object, OperationId, Sibling};
+use crate::causal::value_hash::value_hash;
 use crate::causal::version_vector::VersionVector;
 use crate::engine::{Entry, GroupNumber, NewValue, Place};
 

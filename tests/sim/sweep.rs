@@ -1,6 +1,6 @@
 //! Seeds of crashes and faults without a violation; and the runs must have seen what they are meant to test.
 
-use armilla::base::marks;
+use armilla::base::marks::{self, Mark};
 use armilla::sim::world::{Plan, run};
 
 /// Seeds of this run; a longer sweep is `cargo run --release -p armilla-sweep`.
@@ -29,7 +29,7 @@ fn a_thousand_seeds_of_crashes_break_nothing() {
             })
         })
         .collect();
-    let mut unseen = marks::ALL.to_vec();
+    let mut unseen = Mark::ALL.to_vec();
     let (mut lives, mut mints) = (0, 0);
     for part in parts {
         let (part_lives, part_mints, counts) = part.join().unwrap();
