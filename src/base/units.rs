@@ -37,8 +37,8 @@ pub enum Size {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SizeError {
     #[error(
-        "\"{0}\" is not a size: write bytes (\"4096\"), KiB, MiB, GiB or TiB (\"64MiB\", \"1.5GiB\"), \
-         or a share (\"25%\")"
+        "\"{0}\" is not a size: write bytes (\"4096\"), KiB, MiB, GiB or TiB (\"64MiB\", \
+         \"1.5GiB\"), or a share (\"25%\")"
     )]
     Malformed(String),
     #[error("\"{0}\" is not a share of something: write 1% to 100%, a whole number")]

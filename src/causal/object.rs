@@ -1,7 +1,7 @@
 //! The object of one key: its siblings and one version vector.
 //!
-//! Invariants: 1 siblings ascend strictly by dot. 2 The vector has seen the dot of every sibling. 3
-//! A dot that the vector has seen and that is no sibling was superseded. An object that came as
+//! Invariants: 1 siblings ascend strictly by dot. 2 The vector has seen the dot of every sibling.
+//! 3 A dot that the vector has seen and that is no sibling was superseded. An object that came as
 //! bytes is checked for 1 and 2 by `Object::checked`.
 
 use super::dot::Dot;
