@@ -1,11 +1,13 @@
-//! The two checksums: crc32c guards bytes on disk, xxh3-64 names and compares what is persisted or sent.
+//! The two checksums: crc32c guards bytes on disk, xxh3-64 names and compares what is persisted or
+//! sent.
 //!
-//! Both are final: their results stand on disk and on the wire. xxh3-64 always runs with seed 0 and the default secret.
+//! Both are final: their results stand on disk and on the wire. xxh3-64 always runs with seed 0 and
+//! the default secret.
 
 use xxhash_rust::xxh3;
 
-/// Parts whose sum is at most this long are gathered on the stack: one call of the short-input routines costs less than
-/// the setting up of a stream, whose state is as large.
+/// Parts whose sum is at most this long are gathered on the stack: one call of the short-input
+/// routines costs less than the setting up of a stream, whose state is as large.
 const GATHER_BYTES_MAX: usize = 512;
 
 /// The Castagnoli checksum of `bytes`.
@@ -13,7 +15,8 @@ pub fn crc32c(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes)
 }
 
-/// The checksum of what `crc` is the checksum of, followed by `bytes`. The checksum of nothing is 0.
+/// The checksum of what `crc` is the checksum of, followed by `bytes`. The checksum of nothing is
+/// 0.
 pub fn crc32c_append(crc: u32, bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(crc, bytes)
 }
@@ -22,8 +25,8 @@ pub fn xxh3_64(bytes: &[u8]) -> u64 {
     xxh3::xxh3_64(bytes)
 }
 
-/// xxh3-64 of the parts as if they stood one after the other. Nothing marks where a part ends: callers whose parts vary in
-/// length must put lengths among them. Does not allocate.
+/// xxh3-64 of the parts as if they stood one after the other. Nothing marks where a part ends:
+/// callers whose parts vary in length must put lengths among them. Does not allocate.
 pub fn xxh3_64_parts(parts: &[&[u8]]) -> u64 {
     let total: usize = parts.iter().map(|part| part.len()).sum();
     if total <= GATHER_BYTES_MAX {
@@ -69,7 +72,8 @@ mod tests {
 
     #[test]
     fn known_answers() {
-        // RFC 3720, B.4 (32 bytes of zeroes; 32 bytes of ones), and the check value of the CRC catalogue.
+        // RFC 3720, B.4 (32 bytes of zeroes; 32 bytes of ones), and the check value of the CRC
+        // catalogue.
         assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
         assert_eq!(crc32c(&[0xff; 32]), 0x62a8_ab43);
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);

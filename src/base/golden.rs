@@ -1,4 +1,5 @@
-//! Reads the golden vectors under schema/vectors: what a client in another language tests itself against.
+//! Reads the golden vectors under schema/vectors: what a client in another language tests itself
+//! against.
 
 use serde::de::DeserializeOwned;
 

@@ -1,11 +1,12 @@
 //! Coverage marks: a run that never saw what it is meant to test must fail.
 //!
-//! `mark!(Name)` counts that a rare thing happened. It counts in builds with feature `sim` only, a table a thread: a
-//! simulated world runs on one thread. Elsewhere it is nothing.
+//! `mark!(Name)` counts that a rare thing happened. It counts in builds with feature `sim` only, a
+//! table a thread: a simulated world runs on one thread. Elsewhere it is nothing.
 
 macro_rules! marks {
     ($($(#[doc = $what:literal])+ $name:ident,)+) => {
-        /// All that a set of runs must have seen. A new one needs a line here and a `mark!` where it happens.
+        /// All that a set of runs must have seen. A new one needs a line here and a `mark!` where
+        /// it happens.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Mark {
             $($(#[doc = $what])+ $name,)+
@@ -58,7 +59,8 @@ mod counting {
     use std::cell::Cell;
 
     thread_local! {
-        static COUNTS: [Cell<u64>; Mark::ALL.len()] = const { [const { Cell::new(0) }; Mark::ALL.len()] };
+        static COUNTS: [Cell<u64>; Mark::ALL.len()] =
+            const { [const { Cell::new(0) }; Mark::ALL.len()] };
     }
 
     /// Counts one sighting; use `mark!`.

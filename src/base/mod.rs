@@ -1,4 +1,5 @@
-//! The ground floor: limits, units, checksums, seeded randomness, and the switches of the simulator.
+//! The ground floor: limits, units, checksums, seeded randomness, and the switches of the
+//! simulator.
 
 pub mod checksum;
 pub mod limits;

@@ -1,7 +1,8 @@
 //! Planted bugs: switches that only the simulator has, each named after what it breaks.
 //!
-//! A checker that never failed proves nothing: for each bug here the simulator must find a seed on which it is caught.
-//! `planted!(Name)` is the constant `false` without feature `sim`; with it, a switch of the running thread.
+//! A checker that never failed proves nothing: for each bug here the simulator must find a seed on
+//! which it is caught. `planted!(Name)` is the constant `false` without feature `sim`; with it, a
+//! switch of the running thread.
 
 macro_rules! table {
     ($($name:ident, $stands_for:literal, $breaks:literal;)+) => {

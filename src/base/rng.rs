@@ -1,6 +1,7 @@
 //! Seeded randomness whose draws are the same on every machine, for ever: kept seeds must replay.
 //!
-//! Algorithm: xoshiro256++ 1.0 (Blackman and Vigna, 2019), its state filled by SplitMix64 from the seed. Not for secrets.
+//! Algorithm: xoshiro256++ 1.0 (Blackman and Vigna, 2019), its state filled by SplitMix64 from the
+//! seed. Not for secrets.
 
 use super::checksum;
 use std::ops::Range;
@@ -19,7 +20,8 @@ impl Rng {
         Rng { state }
     }
 
-    /// A stream of its own for the `index`-th part of a subsystem: one draw more in one part does not shift the others.
+    /// A stream of its own for the `index`-th part of a subsystem: one draw more in one part does
+    /// not shift the others.
     pub fn stream(seed: u64, subsystem: &str, index: u64) -> Rng {
         let length = subsystem.len() as u64;
         Rng::new(checksum::xxh3_64_parts(&[
@@ -43,7 +45,8 @@ impl Rng {
         result
     }
 
-    /// Even over `0..n`; `n` is at least 1. Multiply and reject (Lemire, 2019): no bias, seldom a second draw.
+    /// Even over `0..n`; `n` is at least 1. Multiply and reject (Lemire, 2019): no bias, seldom a
+    /// second draw.
     pub fn below(&mut self, n: u64) -> u64 {
         assert!(n > 0, "nothing is below zero");
         let refused = n.wrapping_neg() % n;

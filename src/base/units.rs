@@ -7,8 +7,8 @@ pub const KIB: usize = 1024;
 pub const MIB: usize = 1024 * KIB;
 pub const GIB: usize = 1024 * MIB;
 
-/// A point of the monotonic time of one process, in nanoseconds since an arbitrary start. Under simulation it is
-/// virtual.
+/// A point of the monotonic time of one process, in nanoseconds since an arbitrary start. Under
+/// simulation it is virtual.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Nanos(pub u64);
 
@@ -16,7 +16,8 @@ pub struct Nanos(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixMillis(pub u64);
 
-/// The units of sizes, smallest first. Only powers of 1024: a size means the same in a file, a flag and a log line.
+/// The units of sizes, smallest first. Only powers of 1024: a size means the same in a file, a flag
+/// and a log line.
 const UNITS: [(&str, u64); 5] = [
     ("B", 1),
     ("KiB", 1 << 10),
@@ -36,7 +37,8 @@ pub enum Size {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SizeError {
     #[error(
-        "\"{0}\" is not a size: write bytes (\"4096\"), KiB, MiB, GiB or TiB (\"64MiB\", \"1.5GiB\"), or a share (\"25%\")"
+        "\"{0}\" is not a size: write bytes (\"4096\"), KiB, MiB, GiB or TiB (\"64MiB\", \
+         \"1.5GiB\"), or a share (\"25%\")"
     )]
     Malformed(String),
     #[error("\"{0}\" is not a share of something: write 1% to 100%, a whole number")]
@@ -123,7 +125,8 @@ impl fmt::Display for Size {
     }
 }
 
-/// Bytes for human eyes: at most one decimal, the largest unit that leaves a number of at least 1. Not exact.
+/// Bytes for human eyes: at most one decimal, the largest unit that leaves a number of at least 1.
+/// Not exact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HumanBytes(pub u64);
 

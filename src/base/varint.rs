@@ -1,5 +1,6 @@
-//! Unsigned integers in one to ten bytes: LEB128, seven bits a byte, the low ones first, the top bit set on all but the
-//! last. Only the shortest form of a number is accepted, so that equal things have equal bytes.
+//! Unsigned integers in one to ten bytes: LEB128, seven bits a byte, the low ones first, the top
+//! bit set on all but the last. Only the shortest form of a number is accepted, so that equal
+//! things have equal bytes.
 
 /// Bytes of the longest number, 64 bits.
 pub const VARINT_BYTES_MAX: usize = 10;
@@ -14,8 +15,8 @@ pub fn encode(mut value: u64, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-/// Reads one from the front of `bytes`, which is moved on; it is left where it was if this is `None`: cut short, longer
-/// than needed, or beyond 64 bits.
+/// Reads one from the front of `bytes`, which is moved on; it is left where it was if this is
+/// `None`: cut short, longer than needed, or beyond 64 bits.
 pub fn decode(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0u64;
     for (index, &byte) in bytes.iter().take(VARINT_BYTES_MAX).enumerate() {
@@ -102,7 +103,9 @@ mod tests {
         }
 
         #[test]
-        fn what_is_read_is_what_would_be_written(bytes in prop::collection::vec(any::<u8>(), 0..12)) {
+        fn what_is_read_is_what_would_be_written(
+            bytes in prop::collection::vec(any::<u8>(), 0..12),
+        ) {
             let mut rest = &bytes[..];
             if let Some(value) = decode(&mut rest) {
                 prop_assert_eq!(&encoded(value)[..], &bytes[..bytes.len() - rest.len()]);

@@ -1,14 +1,16 @@
 //! Who mints dots, and when a mint may continue a counter (rules and reasons: DESIGN decision 9).
 //!
-//! Invariants: 1 a `Mint` never gives out one dot twice for one key, whatever the key's state forgot in between, as long as
-//! no state brings back a `mine` older than the one it was given last. 2 The dot is one that the vector has not seen.
-//! 3 The vector has seen all earlier dots of the dot's actor.
+//! Invariants: 1 a `Mint` never gives out one dot twice for one key, whatever the key's state
+//! forgot in between, as long as no state brings back a `mine` older than the one it was given
+//! last. 2 The dot is one that the vector has not seen. 3 The vector has seen all earlier dots of
+//! the dot's actor.
 
 use super::dot::{Actor, Dot, Incarnation};
 use super::version_vector::VersionVector;
 use crate::base::marks::mark;
 
-/// The mint of one shard in one life. Two copies would live the same life, so it has none; tests copy whole worlds.
+/// The mint of one shard in one life. Two copies would live the same life, so it has none; tests
+/// copy whole worlds.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub struct Mint {
@@ -26,12 +28,13 @@ impl Mint {
 
     /// The dot of the next write of a key.
     ///
-    /// `mine`: the last dot this shard minted for the key, if it still knows it; `vector`: the key's vector after joining
-    /// the client's context. Continues the counter only if `mine` is of this life and is exactly what the vector says of its
-    /// actor; else begins a new actor.
+    /// `mine`: the last dot this shard minted for the key, if it still knows it; `vector`: the
+    /// key's vector after joining the client's context. Continues the counter only if `mine` is of
+    /// this life and is exactly what the vector says of its actor; else begins a new actor.
     ///
-    /// `None`: births have run out, or the vector knows an actor of this incarnation that was never born here, so that
-    /// somebody else (a cloned machine) lives this life too. Nothing was minted; draw a new incarnation and mint again.
+    /// `None`: births have run out, or the vector knows an actor of this incarnation that was never
+    /// born here, so that somebody else (a cloned machine) lives this life too. Nothing was minted;
+    /// draw a new incarnation and mint again.
     pub fn mint(&mut self, mine: Option<Dot>, vector: &VersionVector) -> Option<Dot> {
         let last = vector.last_birth(self.incarnation);
         if last.is_some_and(|birth| birth >= self.next_birth) {
@@ -106,7 +109,8 @@ mod tests {
 
         let seen = vector(&[dot(LIFE, 0, 1)]);
         assert_eq!(mint.mint(first, &seen), Some(dot(LIFE, 0, 2)));
-        // The vector is behind (the entry was lost), ahead (peers know more than we), or we do not know what we minted.
+        // The vector is behind (the entry was lost), ahead (peers know more than we), or we do not
+        // know what we minted.
         assert_eq!(mint.mint(first, &nothing), Some(dot(LIFE, 1, 1)));
         let ahead = vector(&[dot(LIFE, 0, 2)]);
         assert_eq!(mint.mint(first, &ahead), Some(dot(LIFE, 2, 1)));

@@ -1,18 +1,20 @@
 //! The opaque token of what a client has seen of one key: its vector under a keyed MAC.
 //!
 //! ```text
-//! format u8 = 1 | the vector's encoding (`causal::version_vector`), never an empty one | MAC, 16 bytes
+//! format u8 = 1 | the vector's encoding (`causal::version_vector`), never empty | MAC, 16 bytes
 //! ```
 //!
-//! The empty vector is the empty token, so that each vector has one token under a key. The MAC is SipHash-2-4 with 128 bits
-//! of output, keyed with the cluster's secret, over:
+//! The empty vector is the empty token, so that each vector has one token under a key. The MAC is
+//! SipHash-2-4 with 128 bits of output, keyed with the cluster's secret, over:
 //!
 //! ```text
-//! "armilla context\0" | cluster u128 | bucket length u32 | bucket | key length u32 | key | token length u32 | token up to the MAC
+//! "armilla context\0" | cluster u128 | bucket length u32 | bucket | key length u32 | key |
+//! length u32 of the token up to the MAC | token up to the MAC
 //! ```
 //!
-//! Numbers are little-endian. Clients hand a token back as it came; only nodes read it, and a token of another format is
-//! refused, so the format may change. Golden vectors: `schema/vectors/context.json`.
+//! Numbers are little-endian. Clients hand a token back as it came; only nodes read it, and a token
+//! of another format is refused, so the format may change. Golden vectors:
+//! `schema/vectors/context.json`.
 
 use super::version_vector::VersionVector;
 use crate::base::limits;
@@ -53,7 +55,8 @@ pub struct ContextKeys {
 }
 
 impl ContextKeys {
-    /// Appends the token of `vector`, which fits, for this key to `out`. The empty vector's token is empty.
+    /// Appends the token of `vector`, which fits, for this key to `out`. The empty vector's token
+    /// is empty.
     pub fn seal(
         &self,
         cluster: u128,
@@ -73,7 +76,8 @@ impl ContextKeys {
         assert!(out.len() - start <= limits::CONTEXT_BYTES_MAX);
     }
 
-    /// The vector of a token that this cluster gave out for this key. An empty token is the empty vector.
+    /// The vector of a token that this cluster gave out for this key. An empty token is the empty
+    /// vector.
     pub fn open(
         &self,
         cluster: u128,
@@ -110,7 +114,8 @@ impl ContextKeys {
 
 impl ContextKey {
     fn mac(&self, cluster: u128, bucket: &[u8], key: &[u8], body: &[u8]) -> [u8; MAC_BYTES] {
-        // `write` alone takes bytes as they are; the hasher's integer methods add nothing we could document.
+        // `write` alone takes bytes as they are; the hasher's integer methods add nothing we could
+        // document.
         let mut mac = SipHasher24::new_with_key(&self.0);
         mac.write(DOMAIN);
         mac.write(&cluster.to_le_bytes());
@@ -127,4 +132,28 @@ impl ContextKey {
 fn equal(one: &[u8; MAC_BYTES], other: &[u8; MAC_BYTES]) -> bool {
     let differing = one.iter().zip(other).fold(0, |bits, (a, b)| bits | (a ^ b));
     std::hint::black_box(differing) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_does_not_make_a_token_well_formed() {
+        let current = ContextKey([7; MAC_BYTES]);
+        let signed = |body: &[u8]| [body, &current.mac(1, b"b", b"k", body)].concat();
+        let well_formed = [FORMAT, 1, 9, 0, 0, 0, 0, 0, 0, 0, 2, 3];
+        let trailing = [&well_formed[..], &[0]].concat();
+        let keys = ContextKeys {
+            current: current.clone(),
+            previous: None,
+        };
+        assert!(keys.open(1, b"b", b"k", &signed(&well_formed)).is_ok());
+        // No vector; the empty one, whose token is empty; a vector cut short; one with more behind
+        // it.
+        for body in [&[FORMAT][..], &[FORMAT, 0], &well_formed[..11], &trailing] {
+            let opened = keys.open(1, b"b", b"k", &signed(body));
+            assert_eq!(opened, Err(Refused::Malformed), "{body:?}");
+        }
+    }
 }

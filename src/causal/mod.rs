@@ -1,7 +1,7 @@
 //! Causality: dots, version vectors, objects with siblings, contexts, actors. Pure.
 //!
-//! Source: Preguica et al., "Dotted Version Vectors: Efficient Causality Tracking for Distributed Key-Value Stores"
-//! (2012).
+//! Source: Preguica et al., "Dotted Version Vectors: Efficient Causality Tracking for Distributed
+//! Key-Value Stores" (2012).
 
 pub mod actor;
 pub mod context;

@@ -1,7 +1,8 @@
 //! The object of one key: its siblings and one version vector.
 //!
-//! Invariants: 1 siblings ascend strictly by dot. 2 The vector has seen the dot of every sibling. 3 A dot that the vector has
-//! seen and that is no sibling was superseded. An object that came as bytes is checked for 1 and 2 by `Object::checked`.
+//! Invariants: 1 siblings ascend strictly by dot. 2 The vector has seen the dot of every sibling.
+//! 3 A dot that the vector has seen and that is no sibling was superseded. An object that came as
+//! bytes is checked for 1 and 2 by `Object::checked`.
 
 use super::dot::Dot;
 use super::version_vector::VersionVector;
@@ -31,7 +32,8 @@ pub struct Sibling<V> {
     pub written: UnixMillis,
     /// Absolute; zero is never.
     pub expires: UnixMillis,
-    /// xxh3-64 over bucket, key, dot, operation id and value, made where the dot is minted: `causal::value_hash`.
+    /// xxh3-64 over bucket, key, dot, operation id and value, made where the dot is minted:
+    /// `causal::value_hash`.
     pub value_hash: u64,
     pub value: V,
 }
@@ -51,7 +53,8 @@ impl<V> Sibling<V> {
     }
 }
 
-/// Siblings in the order of their dots, none of them covered by another write that the vector saw supersede it.
+/// Siblings in the order of their dots, none of them covered by another write that the vector saw
+/// supersede it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Object<V> {
     pub vector: VersionVector,
@@ -65,7 +68,8 @@ impl<V: Clone> Object<V> {
         object.is_sound().then_some(object)
     }
 
-    /// What somebody knows who has seen both: a sibling stays if both hold it, or if the other side has not seen its dot.
+    /// What somebody knows who has seen both: a sibling stays if both hold it, or if the other side
+    /// has not seen its dot.
     pub fn join(&mut self, other: &Object<V>) {
         assert!(self.is_sound());
         assert!(other.is_sound());
@@ -102,8 +106,8 @@ impl<V: Clone> Object<V> {
         assert!(self.is_sound());
     }
 
-    /// Takes a write in: drops the siblings that `context` has seen, joins `context` into the vector, adds `sibling`.
-    /// The sibling's dot is new: no vector has seen it.
+    /// Takes a write in: drops the siblings that `context` has seen, joins `context` into the
+    /// vector, adds `sibling`. The sibling's dot is new: no vector has seen it.
     pub fn write(&mut self, context: &VersionVector, sibling: Sibling<V>) {
         assert!(!self.vector.contains(sibling.dot), "a dot is written once");
         assert!(!context.contains(sibling.dot), "nobody has seen it yet");
@@ -127,7 +131,8 @@ impl<V: Clone> Object<V> {
         index.ok().map(|index| &self.siblings[index])
     }
 
-    /// The sibling that an earlier try of this operation wrote. No operation is none: zero finds nothing.
+    /// The sibling that an earlier try of this operation wrote. No operation is none: zero finds
+    /// nothing.
     pub fn find_operation(&self, operation: OperationId) -> Option<&Sibling<V>> {
         if operation == OperationId::default() {
             return None;
@@ -156,7 +161,8 @@ fn unseen<V>(sibling: &Sibling<V>, other: &VersionVector) -> bool {
     unseen
 }
 
-/// Of two copies of one write: the one that has its value; if both have, ours, whose place is at hand.
+/// Of two copies of one write: the one that has its value; if both have, ours, whose place is at
+/// hand.
 fn better<V: Clone>(our: Sibling<V>, their: &Sibling<V>) -> Sibling<V> {
     assert_eq!(our.dot, their.dot);
     if our.kind == Kind::ValueLost && their.kind != Kind::ValueLost {

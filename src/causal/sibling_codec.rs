@@ -3,12 +3,12 @@
 //! Encoding, final; numbers little-endian, varint as in `base::varint`:
 //!
 //! ```text
-//! incarnation u64 | birth varint (32 bits) | counter varint, at least 1 | operation id u128 | kind u8 |
-//! written varint | expires varint | value hash u64
+//! incarnation u64 | birth varint (32 bits) | counter varint, at least 1 | operation id u128 |
+//! kind u8 | written varint | expires varint | value hash u64
 //! ```
 //!
-//! Times are milliseconds since 1970; kinds: 1 value, 2 tombstone, 3 value lost. One sibling has one encoding. Golden
-//! vectors: `schema/vectors/sibling.json`.
+//! Times are milliseconds since 1970; kinds: 1 value, 2 tombstone, 3 value lost. One sibling has
+//! one encoding. Golden vectors: `schema/vectors/sibling.json`.
 
 use super::object::{Kind, OperationId, Sibling};
 use super::version_vector::{decode_dot, encode_dot};
@@ -30,7 +30,8 @@ pub fn encode<V>(sibling: &Sibling<V>, out: &mut Vec<u8>) {
     out.extend_from_slice(&sibling.value_hash.to_le_bytes());
 }
 
-/// Reads one from the front of `bytes`, which is moved on. `None` for anything that `encode` does not write.
+/// Reads one from the front of `bytes`, which is moved on. `None` for anything that `encode` does
+/// not write.
 pub fn decode(bytes: &mut &[u8]) -> Option<Sibling<()>> {
     let mut rest = *bytes;
     let dot = decode_dot(&mut rest)?;

@@ -1,13 +1,15 @@
-//! The hash that travels with a value from the mint to the client: it ties the bytes to the write that they belong to.
+//! The hash that travels with a value from the mint to the client: it ties the bytes to the write
+//! that they belong to.
 //!
 //! xxh3-64, seed 0, over these bytes, numbers little-endian:
 //!
 //! ```text
-//! bucket length u8 | bucket | key length u32 | key | incarnation u64 | birth u32 | counter u64 | operation id u128 | value
+//! bucket length u8 | bucket | key length u32 | key | incarnation u64 | birth u32 |
+//! counter u64 | operation id u128 | value
 //! ```
 //!
-//! Final. A client that got a value recomputes it from what it asked for and the sibling's fields; a tombstone's value is
-//! empty. Golden vectors: `schema/vectors/value_hash.json`.
+//! Final. A client that got a value recomputes it from what it asked for and the sibling's fields;
+//! a tombstone's value is empty. Golden vectors: `schema/vectors/value_hash.json`.
 
 use super::dot::Dot;
 use super::object::OperationId;

@@ -1,13 +1,16 @@
 //! All events of each actor up to a count: what somebody has seen of one key.
 //!
-//! Encoding, final (on disk, between nodes, inside context tokens); numbers marked varint as in `base::varint`:
+//! Encoding, final (on disk, between nodes, inside context tokens); numbers marked varint as in
+//! `base::varint`:
 //!
 //! ```text
-//! count varint | count x { incarnation u64 little-endian | birth varint (32 bits) | counter varint (64 bits) }
+//! count varint |
+//! count x { incarnation u64 little-endian | birth varint (32 bits) | counter varint (64 bits) }
 //! ```
 //!
 //! Actors ascend strictly (by incarnation, then birth), counters are at least 1, there are at most
-//! `limits::VECTOR_ENTRIES_MAX` entries. One vector has one encoding. Golden vectors: `schema/vectors/version_vector.json`.
+//! `limits::VECTOR_ENTRIES_MAX` entries. One vector has one encoding. Golden vectors:
+//! `schema/vectors/version_vector.json`.
 
 use super::dot::{Actor, Dot, Incarnation};
 use crate::base::{limits, varint};
@@ -71,7 +74,8 @@ impl VersionVector {
         self.entries.is_empty()
     }
 
-    /// Whether it has an encoding. Joining can make a vector that has none: refuse the write before it is stored or sent.
+    /// Whether it has an encoding. Joining can make a vector that has none: refuse the write before
+    /// it is stored or sent.
     pub fn fits(&self) -> bool {
         self.entries.len() <= limits::VECTOR_ENTRIES_MAX
     }
@@ -86,7 +90,8 @@ impl VersionVector {
         }
     }
 
-    /// Reads one from the front of `bytes`, which is moved on. `None` for anything that `encode` does not write.
+    /// Reads one from the front of `bytes`, which is moved on. `None` for anything that `encode`
+    /// does not write.
     pub fn decode(bytes: &mut &[u8]) -> Option<VersionVector> {
         let mut rest = *bytes;
         let count = varint::decode_u32(&mut rest)? as usize;
@@ -114,14 +119,16 @@ impl VersionVector {
 /// Bytes of the shortest dot: incarnation, birth, counter.
 const DOT_BYTES_MIN: usize = 8 + 1 + 1;
 
-/// A dot, as it stands in a vector and at the head of a sibling: incarnation u64, birth varint, counter varint.
+/// A dot, as it stands in a vector and at the head of a sibling: incarnation u64, birth varint,
+/// counter varint.
 pub(super) fn encode_dot(dot: Dot, out: &mut Vec<u8>) {
     out.extend_from_slice(&dot.actor.incarnation.0.to_le_bytes());
     varint::encode(u64::from(dot.actor.birth), out);
     varint::encode(dot.counter, out);
 }
 
-/// `None` for anything that `encode_dot` does not write, a counter of 0 too; `bytes` is then anywhere.
+/// `None` for anything that `encode_dot` does not write, a counter of 0 too; `bytes` is then
+/// anywhere.
 pub(super) fn decode_dot(bytes: &mut &[u8]) -> Option<Dot> {
     let (incarnation, rest) = bytes.split_first_chunk()?;
     *bytes = rest;

@@ -13,7 +13,8 @@ pub struct Position(pub u64);
 pub struct VirtualNode(pub u32);
 
 impl Position {
-    /// xxh3-64, seed 0, over one length byte, the bucket name, the key. The bucket is at most 255 bytes.
+    /// xxh3-64, seed 0, over one length byte, the bucket name, the key. The bucket is at most 255
+    /// bytes.
     ///
     /// Final: data lies where this says. Golden vectors: `schema/vectors/position.json`.
     pub fn of(bucket: &[u8], key: &[u8]) -> Position {
@@ -25,7 +26,8 @@ impl Position {
     /// The virtual node among `count` (a power of two): the top bits.
     pub fn virtual_node(self, count: u32) -> VirtualNode {
         assert!(count.is_power_of_two());
-        // The product's high half is the top log2(count) bits, with no special case for a count of 1.
+        // The product's high half is the top log2(count) bits, with no special case for a count of
+        // 1.
         let virtual_node = (u128::from(self.0) * u128::from(count)) >> 64;
         assert!(virtual_node < u128::from(count));
         VirtualNode(virtual_node as u32)
@@ -33,7 +35,8 @@ impl Position {
 }
 
 impl VirtualNode {
-    /// The positions of its arc among `count` (a power of two); the last one is its place on the circle. No arc wraps.
+    /// The positions of its arc among `count` (a power of two); the last one is its place on the
+    /// circle. No arc wraps.
     pub fn arc(self, count: u32) -> RangeInclusive<Position> {
         assert!(count.is_power_of_two());
         assert!(self.0 < count);

@@ -38,6 +38,8 @@ enum Step {
     Restart(usize),
     /// Back to an older state of its own.
     Forget(usize, usize, bool),
+    /// Started from an older copy of all it had.
+    Image(usize, usize),
     Keep(usize),
 }
 
@@ -50,7 +52,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..3usize).prop_map(Step::Restart),
         1 => (0..3usize, 0..8usize, any::<bool>())
             .prop_map(|(at, which, mine_too)| Step::Forget(at, which, mine_too)),
-        1 => (0..3usize).prop_map(Step::Keep),
+        1 => (0..3usize, 0..4usize).prop_map(|(at, which)| Step::Image(at, which)),
+        2 => (0..3usize).prop_map(Step::Keep),
     ];
     prop::collection::vec(step, 0..40)
 }
@@ -69,6 +72,11 @@ fn run(steps: &[Step]) -> Cluster {
             Step::Forget(at, which, mine_too) => {
                 let older = kept[at].get(which).cloned().unwrap_or_default();
                 cluster.forget(at, &older, mine_too);
+            }
+            Step::Image(at, which) => {
+                if let Some(older) = kept[at].get(which).cloned() {
+                    cluster.start_from_image(at, older);
+                }
             }
         }
         cluster.check();
@@ -122,7 +130,8 @@ proptest! {
     fn a_write_supersedes_exactly_what_its_context_saw(steps in steps(), context in vector()) {
         let mut object = run(&steps).archive.object;
         let before = object.clone();
-        let fresh = Dot { actor: Actor { incarnation: Incarnation(u64::MAX), birth: 0 }, counter: 1 };
+        let actor = Actor { incarnation: Incarnation(u64::MAX), birth: 0 };
+        let fresh = Dot { actor, counter: 1 };
         object.write(&context, sibling(fresh));
         for held in &before.siblings {
             prop_assert_eq!(object.find_dot(held.dot).is_none(), context.contains(held.dot));
@@ -137,6 +146,19 @@ fn actors_dot(birth: u32, counter: u64) -> Dot {
     let incarnation = Incarnation(1);
     let actor = Actor { incarnation, birth };
     Dot { actor, counter }
+}
+
+#[test]
+fn of_two_copies_ours_stays_where_it_is() {
+    let held = sibling(actors_dot(0, 1));
+    let mut ours = Object::default();
+    ours.write(&VersionVector::default(), held.clone().with_value("ours"));
+    let mut theirs = Object::default();
+    theirs.write(&VersionVector::default(), held.with_value("theirs"));
+    assert_eq!(joined(&ours, &theirs, Object::join), ours);
+    assert_eq!(joined(&theirs, &ours, Object::join), theirs);
+    ours.siblings[0].kind = Kind::ValueLost;
+    assert_eq!(joined(&ours, &theirs, Object::join), theirs);
 }
 
 #[test]

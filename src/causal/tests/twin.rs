@@ -1,5 +1,6 @@
-//! The dumb twin of an object: the set of all events somebody has seen, one by one, and which of them are values still.
-//! Beside it, a small cluster that does everything twice, with the objects under test and with their twins, and compares.
+//! The dumb twin of an object: the set of all events somebody has seen, one by one, and which of
+//! them are values still. Beside it, a small cluster that does everything twice, with the objects
+//! under test and with their twins, and compares.
 
 use crate::base::units::UnixMillis;
 use crate::causal::actor::Mint;
@@ -66,8 +67,8 @@ pub struct Seen {
     events: Events,
 }
 
-/// Replicas of one key and its clients. Every write reaches the archive, whole, before it counts: the archive is what is
-/// left when everybody else forgets.
+/// Replicas of one key and its clients. Every write reaches the archive, whole, before it counts:
+/// the archive is what is left when everybody else forgets.
 #[derive(Clone, Debug)]
 pub struct Cluster {
     pub replicas: Vec<Replica>,
@@ -140,7 +141,15 @@ impl Cluster {
         self.replicas[replica].mine = None;
     }
 
-    /// The key's state is gone (a bad block, an old image); `mine` was in memory, and stays or went too.
+    /// A new life on an old image. That the image brings `mine` back is a bug elsewhere, which a
+    /// mint must survive.
+    pub fn start_from_image(&mut self, replica: usize, image: Replica) {
+        self.restart(replica);
+        self.replicas[replica] = image;
+    }
+
+    /// The key's state is gone (a bad block, an old image); `mine` was in memory, and stays or went
+    /// too.
     pub fn forget(&mut self, replica: usize, older: &Replica, mine_too: bool) {
         let replica = &mut self.replicas[replica];
         replica.object = older.object.clone();
@@ -150,7 +159,8 @@ impl Cluster {
         }
     }
 
-    /// Object and twin tell the same; and what the archive holds is every write that no other write had seen.
+    /// Object and twin tell the same; and what the archive holds is every write that no other write
+    /// had seen.
     pub fn check(&self) {
         for replica in self.replicas.iter().chain([&self.archive]) {
             let object = &replica.object;

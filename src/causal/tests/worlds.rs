@@ -1,4 +1,5 @@
-//! Exhaustive small worlds: every order of a few steps of two clients, two replicas, restarts and losses of one key.
+//! Exhaustive small worlds: every order of a few steps of two clients, two replicas, restarts and
+//! losses of one key.
 
 use super::twin::{Cluster, Replica};
 
