@@ -2,8 +2,7 @@
 
 use super::quorum::Quorum;
 use super::tally::{Outcome, Tally};
-use crate::base::units::UnixMillis;
-use crate::causal::object::{Kind, Object, Sibling};
+use crate::causal::object::{Object, Sibling};
 use crate::wire::message::Receipt;
 use std::rc::Rc;
 
@@ -70,9 +69,9 @@ impl<V: Clone> Get<V> {
     }
 }
 
-/// The siblings that a client is shown: no tombstones, nothing expired, and of several that one operation made (its
-/// retries met different coordinators) only the first by dot.
-pub fn shown<V>(siblings: &[Sibling<V>], now: UnixMillis) -> impl Iterator<Item = &Sibling<V>> {
+/// The siblings that a client is shown: no tombstones, and of several that one operation made (its retries met different
+/// coordinators) only the first by dot.
+pub fn shown<V>(siblings: &[Sibling<V>]) -> impl Iterator<Item = &Sibling<V>> {
     siblings
         .iter()
         .enumerate()
@@ -81,11 +80,6 @@ pub fn shown<V>(siblings: &[Sibling<V>], now: UnixMillis) -> impl Iterator<Item 
                 && siblings[..index]
                     .iter()
                     .any(|s| s.operation == sibling.operation);
-            (is_live(sibling, now) && !repeated).then_some(sibling)
+            (sibling.is_shown() && !repeated).then_some(sibling)
         })
-}
-
-/// Whether the sibling is a value that has not expired.
-pub fn is_live<V>(sibling: &Sibling<V>, now: UnixMillis) -> bool {
-    sibling.kind != Kind::Tombstone && (sibling.expires.0 == 0 || sibling.expires > now)
 }

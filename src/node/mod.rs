@@ -19,8 +19,8 @@ use crate::runtime::disk::{Disk, DiskCause, DiskError};
 use crate::runtime::net::{Door, Event, ListenError, Net};
 use crate::runtime::{Queue, Runtime};
 use config::{Options, Ports};
-use shard::{Shard, SharedShard};
 use futures_lite::future::or;
+use shard::{Shard, SharedShard};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -99,7 +99,10 @@ pub async fn run(
         announce(Announce::Stopping);
         return Ok(());
     };
-    let (engine, recovery) = opened.map_err(|source| StartError::Open { data: data.clone(), source })?;
+    let (engine, recovery) = opened.map_err(|source| StartError::Open {
+        data: data.clone(),
+        source,
+    })?;
     let mint = Mint::new(new_incarnation(&runtime, &identity));
     shard::begin_serving(&shard, engine.clone(), mint);
     runtime.spawn(

@@ -3,7 +3,6 @@
 use super::shard::{Shard, SharedShard};
 use super::waiters::{Asker, Waiter, Waiting};
 use crate::base::planted::planted;
-use crate::base::units::UnixMillis;
 use crate::causal::object::{Kind, Object, Sibling};
 use crate::coordinator::get::{Answer, Get, Step, shown};
 use crate::coordinator::quorum::Quorum;
@@ -104,26 +103,25 @@ pub fn answer(
     let Some(object) = object else {
         return reply(shard, asker, key, None, &[], receipt);
     };
-    let now = shard.runtime.unix_time();
     let engine = engine(shard);
-    let cached: Option<Vec<Value>> = shown(&object.siblings, now)
+    let cached: Option<Vec<Value>> = shown(&object.siblings)
         .map(|s| match s.kind {
             Kind::ValueLost => Some(Err(Unsure::Checksum)),
             Kind::Value | Kind::Tombstone => engine.cached_value(&s.value).map(Ok),
         })
         .collect();
     if let Some(values) = cached {
-        return reply(shard, asker, key, Some((&object, now)), &values, receipt);
+        return reply(shard, asker, key, Some(&object), &values, receipt);
     }
     let (shared, key, engine) = (shared.clone(), Key::from(key), engine.clone());
     shard.runtime.clone().spawn(Queue::Foreground, async move {
-        let values = read_values(&engine, key.as_ref(), &object, now).await;
+        let values = read_values(&engine, key.as_ref(), &object).await;
         let mut shard = shared.borrow_mut();
         reply(
             &mut shard,
             asker,
             key.as_ref(),
-            Some((&object, now)),
+            Some(&object),
             &values,
             receipt,
         );
@@ -131,14 +129,9 @@ pub fn answer(
     });
 }
 
-async fn read_values(
-    engine: &Engine,
-    key: KeyRef<'_>,
-    object: &Object<Place>,
-    now: UnixMillis,
-) -> Vec<Value> {
+async fn read_values(engine: &Engine, key: KeyRef<'_>, object: &Object<Place>) -> Vec<Value> {
     let mut values = Vec::new();
-    for sibling in shown(&object.siblings, now) {
+    for sibling in shown(&object.siblings) {
         values.push(match engine.cached_value(&sibling.value) {
             Some(value) => Ok(value),
             None if sibling.kind == Kind::ValueLost => Err(Unsure::Checksum),
@@ -153,7 +146,7 @@ fn reply(
     shard: &mut Shard,
     asker: Asker,
     key: KeyRef<'_>,
-    object: Option<(&Object<Place>, UnixMillis)>,
+    object: Option<&Object<Place>>,
     values: &[Value],
     receipt: Receipt,
 ) {
@@ -167,13 +160,13 @@ fn reply(
     }
     let mut context = Vec::new();
     let mut views: Vec<SiblingView<'_>> = Vec::with_capacity(values.len());
-    if let Some((object, now)) = object {
+    if let Some(object) = object {
         let identity = &shard.identity;
         let vector = &object.vector;
         identity
             .keys
             .seal(identity.cluster, key.bucket, key.key, vector, &mut context);
-        views.extend(shown(&object.siblings, now).zip(values).map(view));
+        views.extend(shown(&object.siblings).zip(values).map(view));
     }
     let status = match views.as_slice() {
         [] => Status::NotFound,

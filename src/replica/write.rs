@@ -92,7 +92,7 @@ pub fn plan<'a>(
     let context = match write.rule {
         Rule::Seen(vector) => vector,
         Rule::Overwrite => local,
-        Rule::IfAbsent => match current.and_then(|o| o.siblings.iter().find(|s| is_live(s, now))) {
+        Rule::IfAbsent => match current.and_then(|o| o.siblings.iter().find(|s| s.is_shown())) {
             Some(_) => return refused(Refusal::Exists),
             None => local,
         },
@@ -122,10 +122,6 @@ pub fn plan<'a>(
     };
     object.write(context, sibling(&write, dot, now));
     Planned::Minted(Minted { object, dot })
-}
-
-fn is_live<V>(sibling: &Sibling<V>, now: UnixMillis) -> bool {
-    sibling.kind != Kind::Tombstone && (sibling.expires.0 == 0 || sibling.expires > now)
 }
 
 fn sibling<'a>(write: &Write<'a>, dot: Dot, now: UnixMillis) -> Sibling<NewValue<'a>> {
