@@ -183,3 +183,147 @@ fn siblings_over_limit(
     let limit = limits::SIBLINGS_VALUE_RATIO * value_bytes_max;
     (bytes > limit).then_some(Refusal::SiblingsTooLarge { bytes, limit })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::causal::dot::Incarnation;
+    use std::rc::Rc;
+
+    const LIMIT: usize = 100;
+
+    fn write<'a>(value: &'a [u8], rule: &'a Rule, operation: u128) -> Write<'a> {
+        Write {
+            bucket: b"",
+            key: b"k",
+            value: Some(value),
+            rule,
+            operation: OperationId(operation),
+            expires: UnixMillis(0),
+        }
+    }
+
+    fn mint() -> Mint {
+        Mint::new(Incarnation(1))
+    }
+
+    /// The entry that a minted write leaves, as the engine would keep it.
+    fn stored(planned: Planned<'_>, group: u64) -> Entry {
+        let Planned::Minted(Minted { object, dot }) = planned else {
+            panic!("{planned:?}")
+        };
+        let siblings = object.siblings.into_iter().map(|s| {
+            let place = match &s.value {
+                NewValue::Keep(place) => place.clone(),
+                NewValue::Put(bytes) => Place::Inline((*bytes).into()),
+            };
+            s.with_value(place)
+        });
+        let object = Object {
+            vector: object.vector,
+            siblings: siblings.collect(),
+        };
+        Entry {
+            object: Rc::new(object),
+            mine: Some(dot),
+            group: GroupNumber(group),
+        }
+    }
+
+    fn plan_on<'a>(entry: Option<&Entry>, write: Write<'a>, mint: &mut Mint) -> Planned<'a> {
+        plan(entry, write, mint, LIMIT, UnixMillis(5))
+    }
+
+    #[test]
+    fn overwrite_supersedes_what_is_there_and_concurrent_does_not() {
+        let mut mint = mint();
+        let one = stored(
+            plan_on(None, write(b"1", &Rule::Overwrite, 1), &mut mint),
+            1,
+        );
+        let two = stored(
+            plan_on(Some(&one), write(b"2", &Rule::Overwrite, 2), &mut mint),
+            2,
+        );
+        assert_eq!(two.object.siblings.len(), 1);
+        let nothing = Rule::Seen(VersionVector::default());
+        let three = stored(plan_on(Some(&two), write(b"3", &nothing, 3), &mut mint), 3);
+        assert_eq!(three.object.siblings.len(), 2);
+        let seen = Rule::Seen(three.object.vector.clone());
+        let four = stored(plan_on(Some(&three), write(b"4", &seen, 4), &mut mint), 4);
+        assert_eq!(four.object.siblings.len(), 1);
+    }
+
+    #[test]
+    fn an_operation_that_is_held_mints_nothing_and_waits_for_its_group() {
+        let mut mint = mint();
+        let one = stored(
+            plan_on(None, write(b"1", &Rule::Overwrite, 9), &mut mint),
+            7,
+        );
+        let again = plan_on(Some(&one), write(b"1", &Rule::Overwrite, 9), &mut mint);
+        assert!(
+            matches!(
+                again,
+                Planned::Held {
+                    group: GroupNumber(7)
+                }
+            ),
+            "{again:?}"
+        );
+    }
+
+    #[test]
+    fn if_absent_meets_values_but_not_tombstones() {
+        let mut mint = mint();
+        let one = stored(plan_on(None, write(b"1", &Rule::IfAbsent, 1), &mut mint), 1);
+        let refused = plan_on(Some(&one), write(b"2", &Rule::IfAbsent, 2), &mut mint);
+        assert!(
+            matches!(
+                refused,
+                Planned::Refused {
+                    why: Refusal::Exists,
+                    ..
+                }
+            ),
+            "{refused:?}"
+        );
+        let delete = Write {
+            value: None,
+            ..write(b"", &Rule::Overwrite, 3)
+        };
+        let gone = stored(plan_on(Some(&one), delete, &mut mint), 2);
+        let back = stored(
+            plan_on(Some(&gone), write(b"4", &Rule::IfAbsent, 4), &mut mint),
+            3,
+        );
+        assert_eq!(back.object.siblings.len(), 1);
+    }
+
+    #[test]
+    fn too_many_sibling_bytes_are_refused_but_never_a_write_that_resolves() {
+        let mut mint = mint();
+        let nothing = Rule::Seen(VersionVector::default());
+        let value = [7; LIMIT];
+        let mut entry = stored(plan_on(None, write(&value, &nothing, 1), &mut mint), 1);
+        for n in 2..=limits::SIBLINGS_VALUE_RATIO as u64 {
+            let planned = plan_on(Some(&entry), write(&value, &nothing, n.into()), &mut mint);
+            entry = stored(planned, n);
+        }
+        let refused = plan_on(Some(&entry), write(&value, &nothing, 99), &mut mint);
+        let too_large = matches!(
+            refused,
+            Planned::Refused {
+                why: Refusal::SiblingsTooLarge { .. },
+                ..
+            }
+        );
+        assert!(too_large, "{refused:?}");
+        let resolving = plan_on(
+            Some(&entry),
+            write(&value, &Rule::Overwrite, 100),
+            &mut mint,
+        );
+        assert_eq!(stored(resolving, 9).object.siblings.len(), 1);
+    }
+}
