@@ -19,8 +19,9 @@ use crate::replica::key_queue::KeyQueue;
 use crate::runtime::Runtime;
 use crate::runtime::net::{ConnectionId, Door, Event, Net};
 use crate::runtime::notify::Notify;
-use crate::wire::codec::{self, BadRequest};
-use crate::wire::frame::{self, Next};
+use crate::wire::codec::{self, RequestLimits};
+use crate::wire::frame::{self, REQUEST_IDENTIFIER, Split};
+use crate::wire::PROTOCOL_VERSION as PROTOCOL;
 use crate::wire::message::{HelloReply, Op, Receipt, Reply, Request, Status};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -39,7 +40,7 @@ pub struct Shard {
     pub net: Net,
     pub identity: Identity,
     pub ports: Ports,
-    pub value_bytes_max: usize,
+    pub request_limits: RequestLimits,
     pub store: Option<Store>,
     pub phase: Phase,
     /// Replay: bytes done, bytes in all.
@@ -74,7 +75,7 @@ impl Shard {
             net: runtime.net(),
             identity: identity.clone(),
             ports: ports.clone(),
-            value_bytes_max: options.value_bytes_max,
+            request_limits: RequestLimits { value_bytes_max: options.value_bytes_max },
             store: None,
             phase: Phase::Starting,
             replayed: (0, 0),
@@ -179,13 +180,13 @@ impl Shard {
             if connection.door == Door::Admin {
                 return used + self.on_admin(id, rest);
             }
-            match frame::next(rest, limits::REQUEST_FRAME_BYTES_MAX) {
-                Next::NeedMore { .. } => return used,
-                Next::Frame { len } => {
+            match frame::split(rest, REQUEST_IDENTIFIER, self.request_limits.frame_bytes_max()) {
+                Split::NeedMore { .. } => return used,
+                Split::Frame { len } => {
                     used += len;
                     self.on_frame(shared, id, &rest[..len]);
                 }
-                Next::Bad(why) => {
+                Split::Bad(why) => {
                     self.counters.frames_refused += 1;
                     self.reply_message(id, 0, Status::BadRequest, &why.to_string());
                     self.close_after_replies(id);
@@ -208,16 +209,13 @@ impl Shard {
     }
 
     fn on_frame(&mut self, shared: &SharedShard, id: ConnectionId, frame: &[u8]) {
-        match codec::decode_request(frame, self.value_bytes_max) {
+        match codec::decode_request(frame, self.request_limits) {
             Ok(request) => self.on_request(shared, id, &request),
-            Err(BadRequest {
-                id: request,
-                status,
-                reason,
-            }) => {
+            Err(bad) => {
                 self.counters.frames_refused += 1;
-                self.reply_message(id, request.unwrap_or(0), status, &reason.to_string());
-                if request.is_none() {
+                let (status, message) = (bad.reason.status(), bad.reason.to_string());
+                self.reply_message(id, bad.id.unwrap_or(0), status, &message);
+                if bad.id.is_none() {
                     // Nobody can tell what else of this stream means what it says.
                     self.close_after_replies(id);
                 }
@@ -253,20 +251,20 @@ impl Shard {
     }
 
     fn on_hello(&mut self, id: ConnectionId, request: &Request<'_>) {
-        if request.protocol > codec::PROTOCOL {
-            let message = format!("this node speaks protocol {} at most", codec::PROTOCOL);
+        if request.protocol > PROTOCOL {
+            let message = format!("this node speaks protocol {} at most", PROTOCOL);
             return self.reply_message(id, request.id, Status::ProtocolVersion, &message);
         }
         let shard_ports: Vec<u16> = self.ports.shards.iter().map(|a| a.port()).collect();
         let hello = HelloReply {
-            protocol: codec::PROTOCOL,
+            protocol: PROTOCOL,
             features: 0,
             cluster: self.identity.cluster,
             node: self.identity.node,
             ring_epoch: 1,
             virtual_nodes: self.identity.virtual_nodes,
             shard_ports: &shard_ports,
-            value_bytes_max: self.value_bytes_max as u32,
+            value_bytes_max: self.request_limits.value_bytes_max as u32,
         };
         let reply = Reply {
             id: request.id,

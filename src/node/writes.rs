@@ -180,7 +180,7 @@ fn on_lookup(
     };
     let now = shard.runtime.unix_time();
     let fresh = Incarnation(shard.runtime.random_u64());
-    let value_bytes_max = shard.value_bytes_max;
+    let value_bytes_max = shard.request_limits.value_bytes_max;
     let store = shard.store.as_mut().expect("a serving shard has a store");
     let durable = store.engine.durable_group();
     let stored = entry.as_deref();

@@ -11,9 +11,9 @@ use crate::replica::witness;
 use crate::runtime::Runtime;
 use crate::runtime::net::{ConnectionId, Event, Net};
 use crate::runtime::time::timeout;
-use crate::wire::codec;
-use crate::wire::frame::{self, Next};
-use crate::wire::message::{Advice, Op, PutMode, Reply, Request, Status};
+use crate::wire::codec::{self, ReplyView};
+use crate::wire::frame::{self, REPLY_IDENTIFIER, Split};
+use crate::wire::message::{Advice, Op, PutMode, Request, Status};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -224,9 +224,9 @@ impl Client {
         let mut inbox = std::mem::take(&mut self.inbox);
         let mut used = 0;
         loop {
-            match frame::next(&inbox[used..], limits::RESPONSE_FRAME_BYTES_MAX) {
-                Next::NeedMore { .. } => break,
-                Next::Frame { len } => {
+            match frame::split(&inbox[used..], REPLY_IDENTIFIER, limits::RESPONSE_FRAME_BYTES_MAX) {
+                Split::NeedMore { .. } => break,
+                Split::Frame { len } => {
                     let frame = &inbox[used..used + len];
                     match codec::decode_reply(frame) {
                         Ok(reply) => self.on_reply(&reply),
@@ -234,7 +234,7 @@ impl Client {
                     }
                     used += len;
                 }
-                Next::Bad(why) => {
+                Split::Bad(why) => {
                     self.violation(format!("a reply's frame is not one: {why}"));
                     break;
                 }
@@ -315,10 +315,8 @@ impl Client {
         );
     }
 
-    fn on_reply(&mut self, reply: &Reply<'_>) {
-        let Some(status) = reply.status else {
-            return self.violation("a reply without a status".into());
-        };
+    fn on_reply(&mut self, reply: &ReplyView<'_>) {
+        let status = reply.status;
         let Some(pending) = self.pending.remove(&reply.id) else {
             return self.violation(format!("a reply to {}, which nobody asked", reply.id));
         };
@@ -356,7 +354,7 @@ impl Client {
         shared: &mut Shared,
         key: Vec<u8>,
         oldest: Option<usize>,
-        reply: &Reply<'_>,
+        reply: &ReplyView<'_>,
     ) {
         let siblings: Vec<Seen> = reply
             .siblings
