@@ -10,6 +10,7 @@ pub mod disk;
 pub mod glommio;
 pub mod net;
 pub mod notify;
+pub mod preflight;
 #[cfg(feature = "sim")]
 pub mod simulated;
 pub mod time;
@@ -112,6 +113,15 @@ impl Runtime {
     /// Always false under the real backend.
     pub fn simulated_delay(&self) -> bool {
         either!(&self.backend, b => b.simulated_delay())
+    }
+
+    /// Counters of the ring since its start; all zero under simulation, which has none.
+    pub fn ring_statistics(&self) -> glommio::RingStatistics {
+        match &self.backend {
+            Backend::Glommio(b) => b.statistics(),
+            #[cfg(feature = "sim")]
+            Backend::Simulated(_) => glommio::RingStatistics::default(),
+        }
     }
 
     /// The network plane of this executor.
