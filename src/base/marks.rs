@@ -1,1 +1,120 @@
 //! Coverage marks: a run that never saw what it is meant to test must fail.
+//!
+//! `mark!(Name)` counts that a rare thing happened. It counts in builds with feature `sim` only, a
+//! table a thread: a simulated world runs on one thread. Elsewhere it is nothing.
+
+macro_rules! marks {
+    ($($(#[doc = $what:literal])+ $name:ident,)+) => {
+        /// All that a set of runs must have seen. A new one needs a line here and a `mark!` where
+        /// it happens.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Mark {
+            $($(#[doc = $what])+ $name,)+
+        }
+
+        impl Mark {
+            pub const ALL: &'static [Mark] = &[$(Mark::$name,)+];
+
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Mark::$name => stringify!($name),)+
+                }
+            }
+        }
+    };
+}
+
+marks! {
+    /// A write left a sibling standing that its context had not seen.
+    WriteKeptSibling,
+    /// A write superseded a sibling that its context had seen.
+    WriteSupersededSibling,
+    /// A join dropped a sibling that the other side had seen superseded.
+    JoinDroppedSibling,
+    /// A join found the value of a sibling whose own value was lost.
+    JoinFoundLostValue,
+    /// A mint continued its own counter of a key.
+    MintContinued,
+    /// A mint met a vector that does not say what it minted last: a new actor began.
+    MintForgotten,
+    /// A mint met its own incarnation where it never minted: somebody else lives its life.
+    MintImpersonated,
+    /// A context was opened with the previous key.
+    ContextOfPreviousKey,
+    /// A context of another key, bucket or cluster was refused.
+    ContextForeign,
+}
+
+/// Counts one sighting; use `mark!`.
+#[cfg(not(feature = "sim"))]
+#[inline(always)]
+pub const fn count_one(_mark: Mark) {}
+
+#[cfg(feature = "sim")]
+pub use counting::{count_one, counts, reset, seen};
+
+#[cfg(feature = "sim")]
+mod counting {
+    use super::Mark;
+    use std::cell::Cell;
+
+    thread_local! {
+        static COUNTS: [Cell<u64>; Mark::ALL.len()] =
+            const { [const { Cell::new(0) }; Mark::ALL.len()] };
+    }
+
+    /// Counts one sighting; use `mark!`.
+    pub fn count_one(mark: Mark) {
+        COUNTS.with(|counts| {
+            let count = &counts[mark as usize];
+            count.set(count.get() + 1);
+        });
+    }
+
+    /// How often this thread has seen a mark since the last reset.
+    pub fn seen(mark: Mark) -> u64 {
+        COUNTS.with(|counts| counts[mark as usize].get())
+    }
+
+    /// All marks in the order of their table, those never seen too.
+    pub fn counts() -> Vec<(Mark, u64)> {
+        Mark::ALL.iter().map(|&mark| (mark, seen(mark))).collect()
+    }
+
+    pub fn reset() {
+        COUNTS.with(|counts| counts.iter().for_each(|count| count.set(0)));
+    }
+}
+
+/// Counts that this place was reached: `mark!(MintContinued)`.
+#[macro_export]
+macro_rules! mark {
+    ($name:ident) => {
+        $crate::base::marks::count_one($crate::base::marks::Mark::$name)
+    };
+}
+pub use crate::mark;
+
+#[cfg(all(test, feature = "sim"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_until_reset() {
+        reset();
+        mark!(MintContinued);
+        mark!(MintContinued);
+        assert_eq!(seen(Mark::MintContinued), 2);
+        assert_eq!(seen(Mark::ContextForeign), 0);
+        assert_eq!(counts().len(), Mark::ALL.len());
+        reset();
+        assert!(counts().iter().all(|&(_, count)| count == 0));
+    }
+
+    #[test]
+    fn the_table_is_in_order() {
+        for (index, &mark) in Mark::ALL.iter().enumerate() {
+            assert_eq!(mark as usize, index, "{}", mark.name());
+        }
+    }
+}

@@ -1,4 +1,5 @@
-//! The ground floor: limits, units, checksums, seeded randomness, and the switches of the simulator.
+//! The ground floor: limits, units, checksums, seeded randomness, and the switches of the
+//! simulator.
 
 pub mod checksum;
 pub mod limits;
@@ -6,3 +7,7 @@ pub mod marks;
 pub mod planted;
 pub mod rng;
 pub mod units;
+pub mod varint;
+
+#[cfg(test)]
+pub mod golden;

@@ -1,1 +1,138 @@
 //! Planted bugs: switches that only the simulator has, each named after what it breaks.
+//!
+//! A checker that never failed proves nothing: for each bug here the simulator must find a seed on
+//! which it is caught. `planted!(Name)` is the constant `false` without feature `sim`; with it, a
+//! switch of the running thread.
+
+macro_rules! table {
+    ($($name:ident, $stands_for:literal, $breaks:literal;)+) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Planted {
+            $(#[doc = $breaks] $name,)+
+        }
+
+        impl Planted {
+            pub const ALL: &'static [Planted] = &[$(Planted::$name,)+];
+
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Planted::$name => stringify!($name),)+
+                }
+            }
+
+            /// The rule that it breaks, and the page that tells it.
+            pub fn stands_for(self) -> &'static str {
+                match self {
+                    $(Planted::$name => $stands_for,)+
+                }
+            }
+
+            /// What the code does wrong while it is on.
+            pub fn breaks(self) -> &'static str {
+                match self {
+                    $(Planted::$name => $breaks,)+
+                }
+            }
+        }
+    };
+}
+
+table! {
+    AckBeforeSync, "RELIABILITY 2.2 ack",
+        "A vote is cast when the group is written, before it is synced.";
+    SkippedDirectorySync, "RELIABILITY 2.2 directory durability",
+        "A new, renamed or removed name is trusted before its directory is synced.";
+    DroppedSyncError, "RELIABILITY 2.2 fsync error",
+        "A failed sync counts as done: nothing is poisoned.";
+    TornGroupAccepted, "RELIABILITY 2.2 WAL tail",
+        "Replay takes the records of a group whose checksum fails.";
+    StaleGroupAfterCut, "RELIABILITY 2.2 WAL tail, DESIGN 4 recovery",
+        "Replay goes on behind the cut, into groups that an older life left there.";
+    ReadErrorAsNotFound, "RELIABILITY 2.1 rule 5",
+        "A record that cannot be read or fails its checksum is answered as not found.";
+    JoinWithoutKeyQueue, "RELIABILITY 2.1 family j",
+        "Two writes of one key join the same old entry.";
+    TwoMintsOneCommit, "RELIABILITY 2.1 family g",
+        "A mint sees the durable state of its key, not the pending one.";
+    ReadBeforeSync, "RELIABILITY 2.1 family h",
+        "A context is handed out from state that is not durable yet.";
+    ReusedIncarnation, "RELIABILITY 2.1 family f",
+        "An incarnation is persisted and used again after a restart.";
+    UnsureServed, "DESIGN decision 14",
+        "A poisoned shard goes on serving from memory.";
+}
+
+const _: () = assert!(Planted::ALL.len() <= u64::BITS as usize);
+
+/// Use `planted!`.
+#[cfg(not(feature = "sim"))]
+#[inline(always)]
+pub const fn is_on(_bug: Planted) -> bool {
+    false
+}
+
+#[cfg(feature = "sim")]
+pub use switches::{disable_all, enable, is_on};
+
+#[cfg(feature = "sim")]
+mod switches {
+    use super::Planted;
+    use std::cell::Cell;
+
+    thread_local! {
+        static ENABLED: Cell<u64> = const { Cell::new(0) };
+    }
+
+    /// Use `planted!`.
+    pub fn is_on(bug: Planted) -> bool {
+        ENABLED.get() & (1 << bug as u32) != 0
+    }
+
+    /// Turns a bug on for this thread.
+    pub fn enable(bug: Planted) {
+        ENABLED.set(ENABLED.get() | 1 << bug as u32);
+    }
+
+    pub fn disable_all() {
+        ENABLED.set(0);
+    }
+}
+
+/// Whether this bug is switched on: `if planted!(AckBeforeSync) { .. }`.
+#[macro_export]
+macro_rules! planted {
+    ($name:ident) => {
+        $crate::base::planted::is_on($crate::base::planted::Planted::$name)
+    };
+}
+pub use crate::planted;
+
+#[cfg(all(test, feature = "sim"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_switch_is_its_own() {
+        disable_all();
+        for &bug in Planted::ALL {
+            assert!(!is_on(bug));
+            enable(bug);
+            assert!(is_on(bug));
+            let on = Planted::ALL.iter().filter(|&&other| is_on(other)).count();
+            assert_eq!(on, 1, "{} turned on others", bug.name());
+            disable_all();
+        }
+        enable(Planted::UnsureServed);
+        assert!(planted!(UnsureServed));
+        let elsewhere = std::thread::spawn(|| planted!(UnsureServed)).join();
+        assert!(!elsewhere.expect("the thread ends well"));
+        disable_all();
+    }
+
+    #[test]
+    fn every_line_of_the_table_says_something() {
+        for &bug in Planted::ALL {
+            assert!(bug.stands_for().contains(' ') && bug.breaks().ends_with('.'));
+        }
+    }
+}
