@@ -1,11 +1,13 @@
 //! The seeded executor: which task of which process runs next is a draw.
 //!
-//! 1. A task is in its process's run queue at most once. 2. A process runs one task at a time and pays for each poll in
-//! virtual time. 3. A wake only notes the task; it touches no other state, so wakers may be called anywhere.
+//! 1. A task is in its process's run queue at most once.
+//! 2. A process runs one task at a time and pays for each poll in virtual time.
+//! 3. A wake only notes the task; it touches no other state, so wakers may be called anywhere.
+//! 4. A process in `ready` lives and has something to run.
 
 use super::faults::SchedulerFaults;
-use super::rng::Rng;
 use super::world::ProcessId;
+use crate::base::rng::Rng;
 use crate::base::units::Nanos;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -118,6 +120,7 @@ impl Executor {
     pub(super) fn end_process(&mut self, id: ProcessId) -> Vec<LocalFuture> {
         self.queues[id.0].alive = false;
         self.queues[id.0].runnable.clear();
+        self.ready.retain(|ready| *ready != id);
         let mut dead = Vec::new();
         for slot in 0..self.tasks.len() {
             if self.tasks[slot]
@@ -193,9 +196,11 @@ impl Executor {
 
     /// A process of `take_waiting` is no longer busy.
     pub(super) fn ready_again(&mut self, process: ProcessId) {
-        let queue = &mut self.queues[process.0];
-        assert!(queue.announced);
-        self.ready.push(process);
+        let queue = &self.queues[process.0];
+        if queue.alive {
+            assert!(queue.announced && !queue.runnable.is_empty());
+            self.ready.push(process);
+        }
     }
 
     pub(super) fn has_ready(&self) -> bool {
@@ -204,33 +209,31 @@ impl Executor {
 
     /// Draws a process that can run, and one of its runnable tasks.
     pub(super) fn next_turn(&mut self) -> Option<Turn> {
-        while !self.ready.is_empty() {
-            let drawn = self.rng.below(self.ready.len() as u64) as usize;
-            let process = self.ready.swap_remove(drawn);
-            let queue = &mut self.queues[process.0];
-            queue.announced = false;
-            if queue.runnable.is_empty() {
-                continue;
-            }
-            let drawn = self.rng.below(queue.runnable.len() as u64) as usize;
-            let slot = queue.runnable.swap_remove(drawn);
-            let Some(task) = self.tasks[slot].as_mut() else {
-                unreachable!("a runnable task is there: a dead process's queue is empty");
-            };
-            task.wake.queued.store(false, Ordering::Relaxed);
-            let Some(future) = task.future.take() else {
-                unreachable!("polls do not nest");
-            };
-            return Some(Turn {
-                process,
-                number: task.wake.number,
-                is_main: task.is_main,
-                slot,
-                wake: task.wake.clone(),
-                future,
-            });
+        if self.ready.is_empty() {
+            return None;
         }
-        None
+        let drawn = self.rng.below(self.ready.len() as u64) as usize;
+        let process = self.ready.swap_remove(drawn);
+        let queue = &mut self.queues[process.0];
+        assert!(queue.alive && queue.announced);
+        queue.announced = false;
+        let drawn = self.rng.below(queue.runnable.len() as u64) as usize;
+        let slot = queue.runnable.swap_remove(drawn);
+        let Some(task) = self.tasks[slot].as_mut() else {
+            unreachable!("a runnable task is there: a dead process's queue is empty");
+        };
+        task.wake.queued.store(false, Ordering::Relaxed);
+        let Some(future) = task.future.take() else {
+            unreachable!("polls do not nest");
+        };
+        Some(Turn {
+            process,
+            number: task.wake.number,
+            is_main: task.is_main,
+            slot,
+            wake: task.wake.clone(),
+            future,
+        })
     }
 
     /// Takes a task back after its poll, unless it is done or its process died in it; then the caller drops the future.

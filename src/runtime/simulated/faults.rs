@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Faults {
     pub scheduler: SchedulerFaults,
     pub disk: DiskFaults,
     pub net: NetFaults,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct SchedulerFaults {
     /// A poll after which the whole process stands still for up to `stall_max`.
     pub stall: f64,
@@ -18,7 +18,7 @@ pub struct SchedulerFaults {
     pub delay: f64,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct DiskFaults {
     /// EIO; nothing is read.
     pub read_error: f64,
@@ -40,7 +40,7 @@ pub struct DiskFaults {
     pub capacity: Option<u64>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct NetFaults {
     /// A piece of a stream that waits for a retransmission, and all behind it.
     pub loss: f64,

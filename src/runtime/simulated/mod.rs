@@ -9,7 +9,6 @@ mod executor;
 pub mod faults;
 mod net;
 mod process;
-mod rng;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -128,7 +127,7 @@ impl Simulation {
 impl Drop for Simulation {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let faults = self.world.with(|state| state.faults.clone());
+            let faults = self.world.with(|state| state.faults);
             eprintln!("the world of seed {} failed, with {faults:?}", self.seed);
         }
         // Tasks hold handles to the world that holds them: they must go first.

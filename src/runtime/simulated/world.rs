@@ -9,8 +9,8 @@ use super::executor::{Completion, Executor, LocalFuture};
 use super::faults::Faults;
 use super::net::fabric::{Fabric, NetHappening};
 use super::net::ports::Ports;
-use super::rng::Rng;
 use super::trace::{Kind, Trace};
+use crate::base::rng::Rng;
 use crate::base::units::Nanos;
 use std::cell::RefCell;
 use std::cmp::Ordering;
@@ -286,7 +286,7 @@ impl World {
         });
         let done = turn.poll();
         let leftover = self.with(|state| {
-            let faults = state.faults.scheduler.clone();
+            let faults = state.faults.scheduler;
             let is_main = turn.is_main;
             let process = turn.process;
             let leftover = state.executor.give_back(turn, done, state.now, &faults);

@@ -3,7 +3,7 @@
 //! 1. A byte covered by a sync is in `durable` and no later power cut changes it.
 //! 2. `unsynced` holds the writes that a cut decides about, oldest first; no part of one is older than a durable write.
 
-use crate::runtime::simulated::rng::Rng;
+use crate::base::rng::Rng;
 use std::rc::Rc;
 
 /// The unit that a device writes whole.

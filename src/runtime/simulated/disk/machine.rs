@@ -1,115 +1,37 @@
-//! The disk of one machine: which operations are in flight, what they do when they complete, what a crash leaves.
-//!
-//! 1. An operation takes effect when it completes; its caller may be long gone. 2. A power cut empties `in_flight` first, so
-//! nothing completes afterwards. 3. Each fault draws from a stream of its own.
+//! The disk of one machine: its files, names and locks, and what each completed step does to them.
 
+use super::flight::InFlight;
 use super::image::Image;
 use super::names::{Names, Node, parent};
+use super::op::{Answer, Done, Op};
 use crate::base::limits::PAGE_BYTES;
+use crate::base::rng::Rng;
 use crate::runtime::buffer::PageBuffer;
 use crate::runtime::disk::{DiskCause, Open, Persist, Space};
-use crate::runtime::simulated::executor::Completion;
 use crate::runtime::simulated::faults::DiskFaults;
-use crate::runtime::simulated::rng::Rng;
-use crate::runtime::simulated::trace::{Kind, payload};
-use crate::runtime::simulated::world::{End, Happening, MachineId, ProcessId, State};
-use std::collections::BTreeMap;
-use std::rc::Rc;
-use std::time::Duration;
+use crate::runtime::simulated::world::ProcessId;
+use std::collections::{BTreeMap, BTreeSet};
 
-const EIO: DiskCause = DiskCause::Os(libc::EIO);
 /// What `space` says of a disk without a capacity.
 const UNBOUNDED_BYTES: u64 = 1 << 40;
 
-/// One primitive step on the disk: one I/O.
-pub(super) enum Op {
-    MakeDir {
-        path: String,
-    },
-    Open {
-        path: String,
-        how: Open,
-    },
-    /// A new empty file, in place of one that may be there.
-    OpenFresh {
-        path: String,
-    },
-    Rename {
-        from: String,
-        to: String,
-    },
-    Remove {
-        path: String,
-    },
-    List {
-        path: String,
-    },
-    SyncDir {
-        path: String,
-        fence: u64,
-    },
-    Lock {
-        path: String,
-    },
-    ReadSmall {
-        path: String,
-    },
-    Space,
-    Read {
-        inode: u64,
-        offset: u64,
-        len: usize,
-    },
-    Write {
-        inode: u64,
-        offset: u64,
-        bytes: Vec<u8>,
-        persist: Persist,
-        fence: u64,
-    },
-    Sync {
-        inode: u64,
-        fence: u64,
-    },
+pub(super) struct Inode {
+    pub(super) image: Image,
+    pub(super) open: u32,
 }
 
-pub(super) enum Done {
-    Nothing,
-    Opened { inode: u64 },
-    Locked { token: u64, inode: u64 },
-    Names(Vec<String>),
-    Page(PageBuffer),
-    Bytes(Vec<u8>),
-    Space(Space),
-}
-
-pub(super) type Answer = Result<Done, DiskCause>;
-
-struct InFlight {
-    process: ProcessId,
-    op: Op,
-    /// An error that was decided when it was issued.
-    failure: Option<DiskCause>,
-    completion: Rc<Completion<Answer>>,
-}
-
-struct Inode {
-    image: Image,
-    open: u32,
-}
-
-/// The streams of one disk, one for each thing that is drawn.
-struct Streams {
-    latency: Rng,
-    slow: Rng,
-    read_error: Rng,
-    write_error: Rng,
-    sync_error: Rng,
+/// The streams of one disk, one for each thing that is drawn, so that a fault switched off shifts no other.
+pub(super) struct Streams {
+    pub(super) latency: Rng,
+    pub(super) slow: Rng,
+    pub(super) read_error: Rng,
+    pub(super) write_error: Rng,
+    pub(super) sync_error: Rng,
     bit_rot: Rng,
     misdirected_write: Rng,
     misdirected_read: Rng,
     lost_write: Rng,
-    crash: Rng,
+    pub(super) crash: Rng,
 }
 
 impl Streams {
@@ -130,27 +52,20 @@ impl Streams {
     }
 }
 
-/// The durable image of a machine's disk at one moment.
-#[derive(Clone)]
-pub struct Snapshot {
-    names: Names,
-    images: BTreeMap<u64, Image>,
-}
-
-pub(in crate::runtime::simulated) struct MachineDisk {
+pub struct MachineDisk {
     pub(super) names: Names,
-    inodes: BTreeMap<u64, Inode>,
+    pub(super) inodes: BTreeMap<u64, Inode>,
     next_inode: u64,
-    locks: BTreeMap<String, (ProcessId, u64)>,
-    in_flight: BTreeMap<u64, InFlight>,
-    pub(in crate::runtime::simulated) issued: u64,
-    pub(in crate::runtime::simulated) crash_at: Option<u64>,
-    pub(in crate::runtime::simulated) fail_at: BTreeMap<u64, DiskCause>,
-    streams: Streams,
+    pub(super) locks: BTreeMap<String, (ProcessId, u64)>,
+    pub(super) in_flight: BTreeMap<u64, InFlight>,
+    pub issued: u64,
+    pub crash_at: Option<u64>,
+    pub fail_at: BTreeMap<u64, DiskCause>,
+    pub(super) streams: Streams,
 }
 
 impl MachineDisk {
-    pub(in crate::runtime::simulated) fn new(seed: u64, machine: u64) -> MachineDisk {
+    pub fn new(seed: u64, machine: u64) -> MachineDisk {
         MachineDisk {
             names: Names::default(),
             inodes: BTreeMap::new(),
@@ -164,7 +79,7 @@ impl MachineDisk {
         }
     }
 
-    fn image(&mut self, inode: u64) -> Result<&mut Image, DiskCause> {
+    pub(super) fn image(&mut self, inode: u64) -> Result<&mut Image, DiskCause> {
         match self.inodes.get_mut(&inode) {
             Some(found) => Ok(&mut found.image),
             None => Err(DiskCause::NotFound),
@@ -175,82 +90,9 @@ impl MachineDisk {
         self.inodes.get(&inode).map_or(0, |found| found.image.len())
     }
 
-    /// Names the writes and changes that a sync issued now covers.
-    fn fence(&self, op: &mut Op) {
-        match op {
-            Op::Sync { inode, fence } | Op::Write { inode, fence, .. } => {
-                *fence = self
-                    .inodes
-                    .get(inode)
-                    .map_or(0, |found| found.image.fence());
-            }
-            Op::SyncDir { fence, .. } => *fence = self.names.fence(),
-            Op::MakeDir { .. }
-            | Op::Open { .. }
-            | Op::OpenFresh { .. }
-            | Op::Rename { .. }
-            | Op::Remove { .. }
-            | Op::List { .. }
-            | Op::Lock { .. }
-            | Op::ReadSmall { .. }
-            | Op::Space
-            | Op::Read { .. } => {}
-        }
-    }
-
-    fn failure(&mut self, op: &Op, faults: &DiskFaults) -> Option<DiskCause> {
-        if let Some(cause) = self.fail_at.remove(&self.issued) {
-            return Some(cause);
-        }
-        let failed = match op {
-            Op::Read { .. } | Op::ReadSmall { .. } => {
-                self.streams.read_error.chance(faults.read_error)
-            }
-            Op::Write { .. } => self.streams.write_error.chance(faults.write_error),
-            Op::Sync { .. } | Op::SyncDir { .. } => {
-                self.streams.sync_error.chance(faults.sync_error)
-            }
-            Op::MakeDir { .. }
-            | Op::Open { .. }
-            | Op::OpenFresh { .. }
-            | Op::Rename { .. }
-            | Op::Remove { .. }
-            | Op::List { .. }
-            | Op::Lock { .. }
-            | Op::Space => false,
-        };
-        failed.then_some(EIO)
-    }
-
-    fn latency(&mut self, op: &Op, faults: &DiskFaults) -> Duration {
-        let (least, most) = match op {
-            Op::Read { .. } | Op::ReadSmall { .. } => (20, 150),
-            Op::Write {
-                persist: Persist::Later,
-                ..
-            } => (20, 200),
-            Op::Write { .. } => (60, 600),
-            Op::Sync { .. } | Op::SyncDir { .. } => (100, 2_000),
-            Op::MakeDir { .. }
-            | Op::Open { .. }
-            | Op::OpenFresh { .. }
-            | Op::Rename { .. }
-            | Op::Remove { .. }
-            | Op::List { .. }
-            | Op::Lock { .. }
-            | Op::Space => (5, 100),
-        };
-        let mut nanos = 1_000 * least + self.streams.latency.below(1_000 * (most - least));
-        if self.streams.slow.chance(faults.slow) {
-            nanos *= 100;
-        }
-        Duration::from_nanos(nanos)
-    }
-
     /// Bytes of all files that have a name or are open.
     fn used(&self) -> u64 {
-        let named: std::collections::BTreeSet<u64> =
-            self.names.files().map(|(_, inode)| inode).collect();
+        let named: BTreeSet<u64> = self.names.files().map(|(_, inode)| inode).collect();
         let counted = |(id, inode): &(&u64, &Inode)| named.contains(id) || inode.open > 0;
         self.inodes
             .iter()
@@ -277,7 +119,7 @@ impl MachineDisk {
         self.next_inode
     }
 
-    fn file(&self, path: &str) -> Result<u64, DiskCause> {
+    pub(super) fn file(&self, path: &str) -> Result<u64, DiskCause> {
         match self.names.get(path) {
             Some(Node::File(inode)) => Ok(inode),
             Some(Node::Dir) => Err(DiskCause::Os(libc::EISDIR)),
@@ -294,7 +136,7 @@ impl MachineDisk {
     }
 
     /// Does a completed operation.
-    fn execute(&mut self, op: Op, process: ProcessId, faults: &DiskFaults) -> Answer {
+    pub(super) fn execute(&mut self, op: Op, process: ProcessId, faults: &DiskFaults) -> Answer {
         match op {
             Op::Read { inode, offset, len } => {
                 self.read(inode, offset, len, faults).map(Done::Page)
@@ -337,7 +179,7 @@ impl MachineDisk {
         }
     }
 
-    fn execute_name(&mut self, op: Op, faults: &DiskFaults) -> Answer {
+    pub(super) fn execute_name(&mut self, op: Op, faults: &DiskFaults) -> Answer {
         match op {
             Op::MakeDir { path } => {
                 self.dir(parent(&path))?;
@@ -447,7 +289,7 @@ impl MachineDisk {
     }
 
     /// Frees the files that nothing can reach any more.
-    fn sweep(&mut self) {
+    pub(super) fn sweep(&mut self) {
         let reachable = self.names.reachable();
         self.inodes
             .retain(|id, inode| inode.open > 0 || reachable.contains(id));
@@ -525,281 +367,5 @@ impl MachineDisk {
             Persist::Later | Persist::Dsync => {}
         }
         Ok(())
-    }
-
-    /// What an operation leaves that failed.
-    fn fail(&mut self, op: Op) {
-        match op {
-            Op::Write {
-                inode,
-                offset,
-                bytes,
-                ..
-            } => {
-                if let Some(found) = self.inodes.get_mut(&inode) {
-                    let rng = &mut self.streams.write_error;
-                    found.image.write_some_sectors(offset, &bytes, rng);
-                }
-            }
-            Op::Sync { inode, .. } => {
-                if let Some(found) = self.inodes.get_mut(&inode) {
-                    found.image.lose_unsynced();
-                }
-            }
-            Op::MakeDir { .. }
-            | Op::Open { .. }
-            | Op::OpenFresh { .. }
-            | Op::Rename { .. }
-            | Op::Remove { .. }
-            | Op::List { .. }
-            | Op::SyncDir { .. }
-            | Op::Lock { .. }
-            | Op::ReadSmall { .. }
-            | Op::Space
-            | Op::Read { .. } => {}
-        }
-    }
-
-    /// A process ended while these were in flight: writes reach the cache in part, changes of names or not.
-    fn abandon(&mut self, process: ProcessId, end: End, faults: &DiskFaults) {
-        self.locks.retain(|_, (holder, _)| *holder != process);
-        let all = std::mem::take(&mut self.in_flight);
-        let (mine, others): (BTreeMap<_, _>, _) = all
-            .into_iter()
-            .partition(|(_, entry)| entry.process == process);
-        self.in_flight = others;
-        for entry in mine.into_values() {
-            match entry.op {
-                Op::Write {
-                    inode,
-                    offset,
-                    bytes,
-                    ..
-                } => {
-                    let Some(found) = self.inodes.get_mut(&inode) else {
-                        continue;
-                    };
-                    match end {
-                        End::Exit => {
-                            let rng = &mut self.streams.crash;
-                            found.image.write_some_sectors(offset, &bytes, rng);
-                        }
-                        // Undecided like those in the cache, whatever it promised to be on return.
-                        End::PowerCut => found.image.write_cached(offset, bytes),
-                    }
-                }
-                op @ (Op::MakeDir { .. }
-                | Op::Open { .. }
-                | Op::OpenFresh { .. }
-                | Op::Rename { .. }
-                | Op::Remove { .. }
-                | Op::SyncDir { .. }) => {
-                    if self.streams.crash.chance(0.5) {
-                        // Nobody waits for the answer; an opened file is closed below.
-                        if let Ok(Done::Opened { inode }) = self.execute_name(op, faults) {
-                            self.close(inode);
-                        }
-                    }
-                }
-                Op::List { .. }
-                | Op::Lock { .. }
-                | Op::ReadSmall { .. }
-                | Op::Space
-                | Op::Read { .. }
-                | Op::Sync { .. } => {}
-            }
-        }
-    }
-
-    fn cut_power(&mut self) {
-        assert!(self.in_flight.is_empty(), "its processes are dead");
-        self.names.cut_power(&mut self.streams.crash);
-        self.locks.clear();
-        let reachable = self.names.reachable();
-        self.inodes.retain(|id, _| reachable.contains(id));
-        for inode in self.inodes.values_mut() {
-            inode.open = 0;
-            inode.image.cut_power(&mut self.streams.crash);
-        }
-    }
-}
-
-/// What tests see and do with a disk from outside.
-impl MachineDisk {
-    pub(in crate::runtime::simulated) fn paths(&self) -> Vec<String> {
-        self.names.files().map(|(name, _)| name.clone()).collect()
-    }
-
-    pub(in crate::runtime::simulated) fn bytes(
-        &self,
-        path: &str,
-        durable: bool,
-    ) -> Option<Vec<u8>> {
-        let image = &self.inodes.get(&self.file(path).ok()?)?.image;
-        if durable {
-            return Some(image.read_durable());
-        }
-        let mut bytes = vec![0; image.len() as usize];
-        image.read(0, &mut bytes);
-        Some(bytes)
-    }
-
-    /// False if there is no such range.
-    pub(in crate::runtime::simulated) fn corrupt(
-        &mut self,
-        path: &str,
-        offset: u64,
-        len: usize,
-    ) -> bool {
-        let Ok(inode) = self.file(path) else {
-            return false;
-        };
-        match self.image(inode) {
-            Ok(image) if offset + len as u64 <= image.len() => {
-                image.corrupt(offset, len, |bytes| {
-                    bytes.iter_mut().for_each(|byte| *byte ^= 0xa5)
-                });
-                true
-            }
-            Ok(_) | Err(_) => false,
-        }
-    }
-
-    pub(in crate::runtime::simulated) fn snapshot(&self) -> Snapshot {
-        let images = self.inodes.iter();
-        Snapshot {
-            names: self.names.durable_only(),
-            images: images
-                .map(|(id, inode)| (*id, inode.image.durable_only()))
-                .collect(),
-        }
-    }
-
-    pub(in crate::runtime::simulated) fn restore(&mut self, snapshot: &Snapshot) {
-        assert!(
-            self.in_flight.is_empty() && self.locks.is_empty(),
-            "the machine must be down"
-        );
-        self.names = snapshot.names.clone();
-        let images = snapshot.images.iter();
-        self.inodes = images
-            .map(|(id, image)| {
-                (
-                    *id,
-                    Inode {
-                        image: image.clone(),
-                        open: 0,
-                    },
-                )
-            })
-            .collect();
-        self.sweep();
-    }
-}
-
-impl State {
-    /// Issues one I/O. None if the power went at that very moment.
-    pub(super) fn disk_issue(
-        &mut self,
-        process: ProcessId,
-        mut op: Op,
-    ) -> Option<Rc<Completion<Answer>>> {
-        let machine = self.process(process).machine;
-        let faults = self.faults.disk.clone();
-        let disk = &mut self.machine(machine).disk;
-        disk.issued += 1;
-        let ticket = disk.issued;
-        let crashes = disk.crash_at == Some(ticket);
-        if crashes && disk.streams.crash.chance(0.5) {
-            disk.crash_at = None;
-            self.end_machine(machine, End::PowerCut);
-            return None;
-        }
-        disk.fence(&mut op);
-        let failure = disk.failure(&op, &faults);
-        let latency = disk.latency(&op, &faults);
-        let digest = payload(&[ticket, latency.as_nanos() as u64], op.traced());
-        let completion = Completion::new();
-        disk.in_flight.insert(
-            ticket,
-            InFlight {
-                process,
-                op,
-                failure,
-                completion: completion.clone(),
-            },
-        );
-        self.trace
-            .record(self.now, process, Kind::DiskIssue, digest);
-        if crashes {
-            self.machine(machine).disk.crash_at = None;
-            self.end_machine(machine, End::PowerCut);
-            return None;
-        }
-        self.after(latency, Happening::Disk(machine, ticket));
-        Some(completion)
-    }
-
-    pub(in crate::runtime::simulated) fn disk_happens(&mut self, machine: MachineId, ticket: u64) {
-        let faults = self.faults.disk.clone();
-        let disk = &mut self.machine(machine).disk;
-        let Some(entry) = disk.in_flight.remove(&ticket) else {
-            return;
-        };
-        let answer = match entry.failure {
-            Some(cause) => {
-                disk.fail(entry.op);
-                Err(cause)
-            }
-            None => disk.execute(entry.op, entry.process, &faults),
-        };
-        let digest = match &answer {
-            Ok(Done::Page(page)) => payload(&[ticket], page),
-            Ok(Done::Bytes(bytes)) => payload(&[ticket], bytes),
-            Ok(_) => payload(&[ticket], b""),
-            Err(_) => payload(&[ticket, 1], b""),
-        };
-        self.trace
-            .record(self.now, entry.process, Kind::DiskDone, digest);
-        entry.completion.complete(answer);
-    }
-
-    pub(in crate::runtime::simulated) fn disk_process_ended(
-        &mut self,
-        process: ProcessId,
-        end: End,
-    ) {
-        let machine = self.process(process).machine;
-        let faults = self.faults.disk.clone();
-        self.machine(machine).disk.abandon(process, end, &faults);
-    }
-
-    pub(in crate::runtime::simulated) fn disk_power_cut(&mut self, machine: MachineId) {
-        self.machine(machine).disk.cut_power();
-        self.trace.record(
-            self.now,
-            ProcessId(usize::MAX),
-            Kind::PowerCut,
-            machine.0 as u64,
-        );
-    }
-}
-
-impl Op {
-    /// The bytes that enter the trace.
-    fn traced(&self) -> &[u8] {
-        match self {
-            Op::MakeDir { path }
-            | Op::Open { path, .. }
-            | Op::OpenFresh { path }
-            | Op::Remove { path }
-            | Op::List { path }
-            | Op::SyncDir { path, .. }
-            | Op::Lock { path }
-            | Op::ReadSmall { path } => path.as_bytes(),
-            Op::Rename { to, .. } => to.as_bytes(),
-            Op::Write { bytes, .. } => bytes,
-            Op::Space | Op::Read { .. } | Op::Sync { .. } => b"",
-        }
     }
 }

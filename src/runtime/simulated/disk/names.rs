@@ -3,7 +3,7 @@
 //! A change is durable once every directory it touches was synced. At a power cut each other change is kept or lost on its
 //! own, but keeping one keeps the earlier ones that share a name with it: a journal never loses both names of a file.
 
-use crate::runtime::simulated::rng::Rng;
+use crate::base::rng::Rng;
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

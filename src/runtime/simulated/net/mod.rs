@@ -1,7 +1,9 @@
 //! The network side of the facade.
 
+mod ends;
 pub(super) mod fabric;
 pub(super) mod ports;
+mod stream;
 #[cfg(test)]
 mod tests;
 

@@ -167,7 +167,7 @@ fn a_stream_keeps_its_bytes_in_order_however_it_is_cut() {
         ..NetFaults::default()
     };
     for seed in 0..10 {
-        let pair = connected(seed, faults.clone());
+        let pair = connected(seed, faults);
         pair.send_all(&pattern(300_000));
         pair.simulation.run_for(10 * SECOND);
         assert!(pair.server.received() == pattern(300_000));
