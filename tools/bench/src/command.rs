@@ -54,7 +54,7 @@ pub fn traffic<S: Session>(
     let since_1970 = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
-    let first = Sequence::first_of_run(since_1970.as_secs());
+    let first = Sequence::first_of_run(since_1970);
     let (puts, seed) = run.map_or((None, 0), |run| (Some(run.puts), run.seed));
     let duration = run.map(|run| Duration::from_secs(run.seconds));
     let start = Instant::now();

@@ -12,6 +12,8 @@ pub struct Faults {
     /// Acknowledged, not kept.
     pub forget: u64,
     pub refuse: u64,
+    /// Kept or not, the answer is that nobody knows.
+    pub doubt: u64,
     /// Kept, but the connection is cut instead of an answer.
     pub cut: u64,
     /// One bit of the value is another.
@@ -52,7 +54,8 @@ fn serve(stream: TcpStream, state: &Mutex<State>, faults: Faults) -> Option<()> 
             }
         } else {
             state.puts += 1;
-            let strikes = |every: u64| every > 0 && state.puts.is_multiple_of(every);
+            let count = state.puts;
+            let strikes = |every: u64| every > 0 && count.is_multiple_of(every);
             let mut value = unhex(fields[3]);
             if strikes(faults.flip) {
                 value[20] ^= 1;
@@ -64,7 +67,11 @@ fn serve(stream: TcpStream, state: &Mutex<State>, faults: Faults) -> Option<()> 
             if cut {
                 return None;
             }
-            let word = if refuse { "refused" } else { "none" };
+            let word = match (refuse, strikes(faults.doubt)) {
+                (true, _) => "refused",
+                (false, true) => "doubt",
+                (false, false) => "none",
+            };
             format!("{word} {id} -")
         };
         drop(state);
@@ -120,6 +127,7 @@ impl Session for FakeSession {
             match fields[0] {
                 "value" => on_answer(id, Answer::Values(&[&unhex(fields[2])])),
                 "none" => on_answer(id, Answer::Values(&[])),
+                "doubt" => on_answer(id, Answer::Unknown("timeout")),
                 _ => on_answer(id, Answer::Refused("full")),
             }
         }
@@ -192,11 +200,12 @@ mod tests {
         let faults = Faults {
             refuse: 7,
             cut: 50,
+            doubt: 40,
             ..Faults::default()
         };
         let (report, findings) = all("cut", faults);
         assert!(findings.all_good(), "{findings:?}");
-        assert!(report.endings["put full"] > 0);
+        assert!(report.endings["put full"] > 0 && report.endings["put timeout"] > 0);
         assert!(report.connections_lost > 0 && report.endings["put connection lost"] > 0);
         assert_eq!(report.foreign_values + report.stale_gets, 0);
     }

@@ -4,6 +4,7 @@
 //! the last acknowledged one is known, and a value read back can be judged. A key with a put of unknown outcome is
 //! written no more: the late write could land after the next one, and no reader could tell that from a loss.
 
+use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Draws that depend on the seed alone: splitmix64 (Steele, Lea, Flood 2014).
@@ -38,13 +39,15 @@ pub fn key(number: u64) -> String {
     format!("user{number:010}")
 }
 
-/// One put of one key. Numbers of a later run are greater: the upper half is the second the run began.
+/// One put of one key. Numbers of a later run are greater: the upper bits are the millisecond in which the run
+/// began, the lower 22 leave room for more puts a millisecond than a thread can send, so a run is over before
+/// another reaches its numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sequence(pub u64);
 
 impl Sequence {
-    pub fn first_of_run(unix_seconds: u64) -> Sequence {
-        Sequence(unix_seconds << 32)
+    pub fn first_of_run(unix_time: Duration) -> Sequence {
+        Sequence((unix_time.as_millis() as u64) << 22)
     }
 }
 
@@ -260,6 +263,16 @@ mod tests {
             fill_value(7, FIRST, bytes, &mut value);
             assert_eq!((value.len(), sequence_of(7, &value)), (bytes, None));
         }
+    }
+
+    #[test]
+    fn a_run_in_the_same_second_is_later() {
+        let first = Sequence::first_of_run(Duration::from_millis(1_800_000_000_001));
+        let second = Sequence::first_of_run(Duration::from_millis(1_800_000_000_002));
+        assert!(
+            second.0 - first.0 > 1_000_000,
+            "room for the puts of a millisecond"
+        );
     }
 
     #[test]
