@@ -11,9 +11,13 @@ const ELEMENTS: &str = include_str!("elements.tsv");
 
 /// What it is, and its rows.
 pub fn dataset() -> (String, Vec<Row>) {
-    let packages = std::fs::read(DPKG_STATUS).map(|bytes| packages(&String::from_utf8_lossy(&bytes)));
+    let packages =
+        std::fs::read(DPKG_STATUS).map(|bytes| packages(&String::from_utf8_lossy(&bytes)));
     match packages {
-        Ok(rows) if !rows.is_empty() => (format!("the packages of this machine ({DPKG_STATUS})"), rows),
+        Ok(rows) if !rows.is_empty() => (
+            format!("the packages of this machine ({DPKG_STATUS})"),
+            rows,
+        ),
         _ => ("the chemical elements (shipped)".into(), elements()),
     }
 }
@@ -23,8 +27,13 @@ fn packages(status: &str) -> Vec<Row> {
     let paragraphs = status.split("\n\n").filter(|p| !p.trim().is_empty());
     let mut rows: Vec<Row> = paragraphs
         .filter_map(|paragraph| {
-            let name = paragraph.lines().find_map(|line| line.strip_prefix("Package: "))?;
-            Some(Row { key: name.trim().into(), value: paragraph.trim_end().into() })
+            let name = paragraph
+                .lines()
+                .find_map(|line| line.strip_prefix("Package: "))?;
+            Some(Row {
+                key: name.trim().into(),
+                value: paragraph.trim_end().into(),
+            })
         })
         .collect();
     // A package installed for two architectures has two paragraphs; a key has one writer here.
@@ -36,7 +45,12 @@ fn packages(status: &str) -> Vec<Row> {
 /// Symbol, tab, the rest of the line.
 fn elements() -> Vec<Row> {
     let lines = ELEMENTS.lines().filter_map(|line| line.split_once('\t'));
-    lines.map(|(symbol, rest)| Row { key: symbol.into(), value: rest.into() }).collect()
+    lines
+        .map(|(symbol, rest)| Row {
+            key: symbol.into(),
+            value: rest.into(),
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -60,7 +60,11 @@ fn show(demo: &Demo) -> Result<usize, String> {
     let root = base.join(format!("armilla-demo-{}", std::process::id()));
     std::fs::create_dir_all(&root)
         .map_err(|e| format!("cannot make {}: {e}; pass --scratch DIR", root.display()))?;
-    let mut stage = Stage { root, node: None, address: String::new() };
+    let mut stage = Stage {
+        root,
+        node: None,
+        address: String::new(),
+    };
     let (name, mut rows) = dataset();
     rows.truncate(KEYS_MAX);
 
@@ -74,7 +78,10 @@ fn show(demo: &Demo) -> Result<usize, String> {
     let took = Instant::now();
     let mut acked = import(&stage.address, &rows, &mut puts)?;
     let per_second = rows.len() as f64 / took.elapsed().as_secs_f64();
-    println!("   {} acked, each durable before its reply: {per_second:.0} a second", acked.len());
+    println!(
+        "   {} acked, each durable before its reply: {per_second:.0} a second",
+        acked.len()
+    );
 
     println!("3. reading them back");
     let differ = compare(&stage.address, &acked, &mut gets)?;
@@ -114,7 +121,14 @@ type Acked = BTreeMap<Vec<u8>, (u64, Option<u64>)>;
 fn start(stage: &mut Stage) -> Result<(), String> {
     let program = std::env::current_exe().map_err(|e| e.to_string())?;
     let mut child = Command::new(program)
-        .args(["start", "--listen", "127.0.0.1:0", "--memory", "512MiB", "--data"])
+        .args([
+            "start",
+            "--listen",
+            "127.0.0.1:0",
+            "--memory",
+            "512MiB",
+            "--data",
+        ])
         .arg(stage.root.join("data"))
         .stdin(Stdio::null())
         .stderr(Stdio::piped())
@@ -138,7 +152,10 @@ fn start(stage: &mut Stage) -> Result<(), String> {
         }
         said.push(line);
     }
-    Err(format!("the node ended before it served:\n{}", said.join("\n")))
+    Err(format!(
+        "the node ended before it served:\n{}",
+        said.join("\n")
+    ))
 }
 
 fn connect(address: &str) -> Result<Client, String> {
@@ -159,7 +176,9 @@ fn import(address: &str, rows: &[Row], puts: &mut Histogram<u64>) -> Result<Acke
                     let mut took = latencies();
                     for row in share(rows, writer) {
                         let began = Instant::now();
-                        client.put(&row.key, &row.value).map_err(|e| e.to_string())?;
+                        client
+                            .put(&row.key, &row.value)
+                            .map_err(|e| e.to_string())?;
                         took.saturating_record(began.elapsed().as_micros() as u64);
                         acked.insert(row.key.clone(), (xxh3_64(&row.value), None));
                     }
@@ -167,7 +186,10 @@ fn import(address: &str, rows: &[Row], puts: &mut Histogram<u64>) -> Result<Acke
                 })
             })
             .collect();
-        writers.into_iter().map(|w| w.join().expect("a writer does not panic")).collect::<Vec<_>>()
+        writers
+            .into_iter()
+            .map(|w| w.join().expect("a writer does not panic"))
+            .collect::<Vec<_>>()
     });
     let mut all = Acked::new();
     for part in parts {
@@ -205,7 +227,10 @@ fn overwrite_and_kill(
         let _ = node.kill();
         killed.store(true, Ordering::SeqCst);
         let _ = node.wait();
-        writers.into_iter().map(|w| w.join().expect("a writer does not panic")).collect::<Vec<_>>()
+        writers
+            .into_iter()
+            .map(|w| w.join().expect("a writer does not panic"))
+            .collect::<Vec<_>>()
     });
     let mut count = 0;
     for part in parts {
@@ -285,7 +310,9 @@ fn compare(address: &str, acked: &Acked, gets: &mut Histogram<u64>) -> Result<us
 }
 
 fn lose_one(address: &str, acked: &Acked) -> Result<(), String> {
-    let Some(key) = acked.keys().next() else { return Ok(()) };
+    let Some(key) = acked.keys().next() else {
+        return Ok(());
+    };
     println!("   --lose-one: deleting {}", String::from_utf8_lossy(key));
     connect(address)?.delete(key).map_err(|e| e.to_string())?;
     Ok(())
@@ -308,4 +335,3 @@ fn print_latencies(puts: &Histogram<u64>, gets: &Histogram<u64>) {
         );
     }
 }
-

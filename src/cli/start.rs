@@ -4,7 +4,8 @@ use crate::base::limits;
 use crate::base::units::Size;
 use crate::node::config::{Options, admin_address};
 use crate::node::{self, Announce};
-use crate::runtime::{glommio, preflight, signals};
+use crate::runtime::glommio::{self, signals};
+use crate::runtime::preflight;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -22,19 +23,39 @@ Ports: P (--listen) for every client, P+1 for the shard itself, P-10 for /livez,
 Stop it with Ctrl-C or SIGTERM; a second one ends it at once. Both are safe: what was acked is on the disk.")]
 pub struct Start {
     /// Address and base port that clients connect to
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7700", env = "ARMILLA_LISTEN")]
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        default_value = "127.0.0.1:7700",
+        env = "ARMILLA_LISTEN"
+    )]
     pub listen: SocketAddr,
     /// Directory of the data; made if it is not there
-    #[arg(long, value_name = "DIR", default_value = "armilla-data", env = "ARMILLA_DATA")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "armilla-data",
+        env = "ARMILLA_DATA"
+    )]
     pub data: PathBuf,
     /// CPU of the shard, as the kernel counts them [default: the first this process may run on]
     #[arg(long, value_name = "LIST", env = "ARMILLA_CORES")]
     pub cores: Option<String>,
     /// Memory for keys and cached values: 4GiB, 512MiB, 25%
-    #[arg(long, value_name = "SIZE", default_value = "25%", env = "ARMILLA_MEMORY")]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "25%",
+        env = "ARMILLA_MEMORY"
+    )]
     pub memory: Size,
     /// Largest value: at most 16MiB
-    #[arg(long, value_name = "SIZE", default_value = "1MiB", env = "ARMILLA_VALUE_LIMIT")]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "1MiB",
+        env = "ARMILLA_VALUE_LIMIT"
+    )]
     pub value_limit: Size,
     /// Disk space that the data directory may take [default: what is there and what is free now]
     #[arg(long, value_name = "SIZE", env = "ARMILLA_DISK")]
@@ -65,10 +86,19 @@ fn serve(start: &Start) -> Result<(), (u8, String)> {
     let failed = |message: String| (FAILED, message);
     let options = options(start).map_err(usage)?;
     let cpu = cpu(start.cores.as_deref()).map_err(usage)?;
-    preflight::check().map_err(|e| failed(e.to_string()))?;
-    let handle = glommio::start(cpu, move |runtime| async move {
+    let missing = preflight::check();
+    if !missing.is_empty() {
+        let lines: Vec<String> = missing.iter().map(ToString::to_string).collect();
+        return Err(failed(lines.join("\narmilla: ")));
+    }
+    let handle = glommio::run(cpu, move |runtime| async move {
         let announce = Announcer::new(cpu, &options);
-        node::run(runtime, options, Rc::new(move |what: Announce<'_>| announce.say(what))).await
+        node::run(
+            runtime,
+            options,
+            Rc::new(move |what: Announce<'_>| announce.say(what)),
+        )
+        .await
     })
     .map_err(|e| failed(format!("cannot start an executor on CPU {cpu}: {e}")))?;
     signals::stop_on_signals(vec![handle.stop_handle()])
@@ -94,10 +124,15 @@ fn options(start: &Start) -> Result<Options, String> {
         }
     }
     if start.listen.port() != 0 && start.listen.port() <= limits::ADMIN_PORT_BELOW {
-        return Err(format!("--listen {}: the port must be above 10", start.listen));
+        return Err(format!(
+            "--listen {}: the port must be above 10",
+            start.listen
+        ));
     }
     let value_bytes_max = match start.value_limit {
-        Size::Bytes(bytes) if (1..=limits::VALUE_BYTES_MAX as u64).contains(&bytes) => bytes as usize,
+        Size::Bytes(bytes) if (1..=limits::VALUE_BYTES_MAX as u64).contains(&bytes) => {
+            bytes as usize
+        }
         _ => return Err("--value-limit: from 1 byte to 16MiB, for example 4MiB".into()),
     };
     let memory = machine_memory();
@@ -129,7 +164,13 @@ fn machine_memory() -> u64 {
     let kib = meminfo
         .lines()
         .find_map(|line| line.strip_prefix("MemTotal:"))
-        .and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+        .and_then(|rest| {
+            rest.trim()
+                .trim_end_matches("kB")
+                .trim()
+                .parse::<u64>()
+                .ok()
+        });
     let machine = kib.map_or(u64::MAX, |kib| kib * 1024);
     let limit = std::fs::read_to_string("/sys/fs/cgroup/memory.max").unwrap_or_default();
     limit.trim().parse::<u64>().unwrap_or(u64::MAX).min(machine)
@@ -137,11 +178,21 @@ fn machine_memory() -> u64 {
 
 /// The CPU of the one shard there is.
 fn cpu(cores: Option<&str>) -> Result<usize, String> {
-    let allowed: Vec<usize> =
-        core_affinity::get_core_ids().unwrap_or_default().iter().map(|c| c.id).collect();
-    let list = allowed.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+    let allowed: Vec<usize> = core_affinity::get_core_ids()
+        .unwrap_or_default()
+        .iter()
+        .map(|c| c.id)
+        .collect();
+    let list = allowed
+        .iter()
+        .map(usize::to_string)
+        .collect::<Vec<_>>()
+        .join(",");
     let Some(cores) = cores else {
-        return allowed.first().copied().ok_or_else(|| "this process may run on no CPU".into());
+        return allowed
+            .first()
+            .copied()
+            .ok_or_else(|| "this process may run on no CPU".into());
     };
     let chosen: Vec<&str> = cores.split(',').map(str::trim).collect();
     match chosen.as_slice() {
@@ -195,7 +246,10 @@ impl Announcer {
             Announce::Replaying(done, all) => self.replaying(done, all),
             Announce::Ready { recovery, .. } => {
                 if recovery.cut_groups > 0 {
-                    eprintln!("cut {} torn group(s) that were never acked", recovery.cut_groups);
+                    eprintln!(
+                        "cut {} torn group(s) that were never acked",
+                        recovery.cut_groups
+                    );
                 }
                 if recovery.damaged_groups > 0 {
                     eprintln!(

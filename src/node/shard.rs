@@ -19,9 +19,9 @@ use crate::replica::key_queue::KeyQueue;
 use crate::runtime::Runtime;
 use crate::runtime::net::{ConnectionId, Door, Event, Net};
 use crate::runtime::notify::Notify;
+use crate::wire::PROTOCOL_VERSION as PROTOCOL;
 use crate::wire::codec::{self, RequestLimits};
 use crate::wire::frame::{self, REQUEST_IDENTIFIER, Split};
-use crate::wire::PROTOCOL_VERSION as PROTOCOL;
 use crate::wire::message::{HelloReply, Op, Receipt, Reply, Request, Status};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -75,7 +75,9 @@ impl Shard {
             net: runtime.net(),
             identity: identity.clone(),
             ports: ports.clone(),
-            request_limits: RequestLimits { value_bytes_max: options.value_bytes_max },
+            request_limits: RequestLimits {
+                value_bytes_max: options.value_bytes_max,
+            },
             store: None,
             phase: Phase::Starting,
             replayed: (0, 0),
@@ -180,7 +182,11 @@ impl Shard {
             if connection.door == Door::Admin {
                 return used + self.on_admin(id, rest);
             }
-            match frame::split(rest, REQUEST_IDENTIFIER, self.request_limits.frame_bytes_max()) {
+            match frame::split(
+                rest,
+                REQUEST_IDENTIFIER,
+                self.request_limits.frame_bytes_max(),
+            ) {
                 Split::NeedMore { .. } => return used,
                 Split::Frame { len } => {
                     used += len;

@@ -1,7 +1,6 @@
 //! What a write makes of a key's state: the join, the mint, and the refusals that come before the mint. Pure.
 
 use crate::base::limits;
-use crate::base::planted::planted;
 use crate::base::units::UnixMillis;
 use crate::causal::actor::Mint;
 use crate::causal::dot::Dot;

@@ -224,7 +224,11 @@ impl Client {
         let mut inbox = std::mem::take(&mut self.inbox);
         let mut used = 0;
         loop {
-            match frame::split(&inbox[used..], REPLY_IDENTIFIER, limits::RESPONSE_FRAME_BYTES_MAX) {
+            match frame::split(
+                &inbox[used..],
+                REPLY_IDENTIFIER,
+                limits::RESPONSE_FRAME_BYTES_MAX,
+            ) {
                 Split::NeedMore { .. } => break,
                 Split::Frame { len } => {
                     let frame = &inbox[used..used + len];

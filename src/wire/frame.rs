@@ -27,7 +27,9 @@ pub enum BadFrame {
     TooShort { len: usize },
     #[error("a frame of {len} bytes exceeds the {max} bytes that are taken here")]
     TooLong { len: usize, max: usize },
-    #[error("the bytes do not carry the identifier {expected}: not this protocol, or the wrong direction")]
+    #[error(
+        "the bytes do not carry the identifier {expected}: not this protocol, or the wrong direction"
+    )]
     Identifier { expected: &'static str },
     #[error("the length in the prefix differs from the bytes of the frame")]
     Length,
@@ -51,9 +53,15 @@ pub fn split(bytes: &[u8], identifier: &'static str, len_max: usize) -> Split {
         return Split::Bad(BadFrame::TooLong { len, max: len_max });
     }
     if bytes.len() >= FRAME_BYTES_MIN && !has_identifier(bytes, identifier) {
-        return Split::Bad(BadFrame::Identifier { expected: identifier });
+        return Split::Bad(BadFrame::Identifier {
+            expected: identifier,
+        });
     }
-    if bytes.len() < len { Split::NeedMore { total: Some(len) } } else { Split::Frame { len } }
+    if bytes.len() < len {
+        Split::NeedMore { total: Some(len) }
+    } else {
+        Split::Frame { len }
+    }
 }
 
 /// Whether `frame` is exactly one frame: what the FlatBuffers verifier does not check.
@@ -96,9 +104,15 @@ mod tests {
                 Split::NeedMore { total }
             );
         }
-        assert_eq!(split(&bytes, REQUEST_IDENTIFIER, 32), Split::Frame { len: 32 });
+        assert_eq!(
+            split(&bytes, REQUEST_IDENTIFIER, 32),
+            Split::Frame { len: 32 }
+        );
         let two = [bytes.clone(), bytes].concat();
-        assert_eq!(split(&two, REQUEST_IDENTIFIER, 32), Split::Frame { len: 32 });
+        assert_eq!(
+            split(&two, REQUEST_IDENTIFIER, 32),
+            Split::Frame { len: 32 }
+        );
     }
 
     #[test]

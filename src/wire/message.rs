@@ -117,7 +117,10 @@ impl Status {
     /// A number that a newer node sends is read as the plainest status of its band; in the band of the done ones there is none that
     /// promises nothing, so that one is read as unknown.
     pub fn from_wire(number: u8) -> Status {
-        match Status::ALL.into_iter().find(|status| *status as u8 == number) {
+        match Status::ALL
+            .into_iter()
+            .find(|status| *status as u8 == number)
+        {
             Some(status) => status,
             None if (10..=29).contains(&number) => Status::Overloaded,
             None if (30..=59).contains(&number) => Status::BadRequest,

@@ -39,7 +39,10 @@ impl Builder {
 
     fn finished(&mut self, len_max: usize) -> &[u8] {
         let frame = self.inner.finished_data();
-        assert!(frame.len() <= len_max, "what is encoded was checked against the limits before");
+        assert!(
+            frame.len() <= len_max,
+            "what is encoded was checked against the limits before"
+        );
         self.finished_bytes = frame.len();
         frame
     }

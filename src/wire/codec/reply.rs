@@ -14,7 +14,9 @@ const TABLES_MAX: usize = SIBLINGS_MAX + 2;
 /// Encodes `reply` as one whole frame, which lives until the builder is used again. Values are copied once, into the builder; nothing is
 /// allocated once the builder has grown to the size of the replies it sees.
 pub fn encode_reply<'b>(builder: &'b mut Builder, reply: &Reply<'_>) -> &'b [u8] {
-    let status = reply.status.expect("a reply is encoded once its outcome is decided");
+    let status = reply
+        .status
+        .expect("a reply is encoded once its outcome is decided");
     assert!(reply.siblings.len() <= SIBLINGS_MAX);
     assert!(reply.context.len() <= CONTEXT_BYTES_MAX);
     let fbb = builder.reset();
@@ -54,8 +56,11 @@ fn encode_siblings(
     let mut places = [WIPOffset::new(0); SIBLINGS_MAX];
     for (sibling, place) in siblings.iter().zip(&mut places) {
         let value = (!sibling.value.is_empty()).then(|| fbb.create_vector(sibling.value));
-        let dot =
-            fb::Dot::new(sibling.dot.incarnation, sibling.dot.counter, sibling.dot.birth);
+        let dot = fb::Dot::new(
+            sibling.dot.incarnation,
+            sibling.dot.counter,
+            sibling.dot.birth,
+        );
         let operation = (sibling.operation.0 != 0).then(|| id128(sibling.operation.0));
         let arguments = fb::SiblingArgs {
             value,

@@ -26,7 +26,9 @@ impl RequestLimits {
 
 impl Default for RequestLimits {
     fn default() -> RequestLimits {
-        RequestLimits { value_bytes_max: VALUE_BYTES_DEFAULT }
+        RequestLimits {
+            value_bytes_max: VALUE_BYTES_DEFAULT,
+        }
     }
 }
 
@@ -122,13 +124,13 @@ pub fn decode_request(frame: &[u8], limits: RequestLimits) -> Result<Request<'_>
     let table = flatbuffers::size_prefixed_root_with_opts::<fb::Request>(&options, frame)
         .map_err(|_| unknown(RequestReason::Malformed))?;
     let id = table.id();
-    fields(table, limits).map_err(|reason| BadRequest { id: Some(id), reason })
+    fields(table, limits).map_err(|reason| BadRequest {
+        id: Some(id),
+        reason,
+    })
 }
 
-fn fields<'a>(
-    table: fb::Request<'a>,
-    limits: RequestLimits,
-) -> Result<Request<'a>, RequestReason> {
+fn fields<'a>(table: fb::Request<'a>, limits: RequestLimits) -> Result<Request<'a>, RequestReason> {
     let request = Request {
         id: table.id(),
         op: Op::from_wire(table.op().0).ok_or(RequestReason::Op(table.op().0))?,
@@ -160,7 +162,10 @@ fn check(request: &Request<'_>, limits: RequestLimits) -> Result<(), RequestReas
     }
     if request.value.len() > limits.value_bytes_max {
         let max = limits.value_bytes_max;
-        return Err(RequestReason::Value { len: request.value.len(), max });
+        return Err(RequestReason::Value {
+            len: request.value.len(),
+            max,
+        });
     }
     if request.context.len() > CONTEXT_BYTES_MAX {
         return Err(RequestReason::Context(request.context.len()));

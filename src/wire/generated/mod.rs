@@ -10,8 +10,14 @@ pub use wire_generated::armilla::wire::*;
 mod tests {
     const LOCK: &str = include_str!("../../../schema/schema.lock");
     const FILES: [(&str, &[u8]); 2] = [
-        ("schema/wire.fbs", include_bytes!("../../../schema/wire.fbs")),
-        ("src/wire/generated/wire_generated.rs", include_bytes!("wire_generated.rs")),
+        (
+            "schema/wire.fbs",
+            include_bytes!("../../../schema/wire.fbs"),
+        ),
+        (
+            "src/wire/generated/wire_generated.rs",
+            include_bytes!("wire_generated.rs"),
+        ),
     ];
 
     #[test]
