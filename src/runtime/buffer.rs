@@ -37,7 +37,8 @@ impl PageBuffer {
 }
 
 fn layout(len: usize) -> Layout {
-    Layout::from_size_align(len, PAGE_BYTES).expect("a buffer is far smaller than the address space")
+    Layout::from_size_align(len, PAGE_BYTES)
+        .expect("a buffer is far smaller than the address space")
 }
 
 impl Drop for PageBuffer {

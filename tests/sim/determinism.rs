@@ -8,7 +8,11 @@ const ASK: &str = "ARMILLA_SIM_TRACE_OF";
 
 fn traces() -> String {
     let trace = |seed| {
-        let verdict = run(&Plan { seed, operations: 1_000, planted: None });
+        let verdict = run(&Plan {
+            seed,
+            operations: 1_000,
+            planted: None,
+        });
         format!("{seed}:{:032x}:{}", verdict.trace_hash, verdict.trace_steps)
     };
     SEEDS.map(trace).join(" ")
@@ -26,14 +30,21 @@ fn print_traces() {
 fn a_seed_has_one_trace_in_every_process() {
     let elsewhere = |directory: &str, padding: &str| {
         let output = Command::new(std::env::current_exe().unwrap())
-            .args(["determinism::print_traces", "--exact", "--nocapture", "--test-threads=1"])
+            .args([
+                "determinism::print_traces",
+                "--exact",
+                "--nocapture",
+                "--test-threads=1",
+            ])
             .env(ASK, "1")
             .env("PADDING", padding)
             .current_dir(directory)
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let start = text.find("traces ").unwrap_or_else(|| panic!("no traces in {text}"));
+        let start = text
+            .find("traces ")
+            .unwrap_or_else(|| panic!("no traces in {text}"));
         text[start..].lines().next().unwrap().to_owned()
     };
     let first = elsewhere("/", "");

@@ -12,7 +12,11 @@ fn every_planted_bug_is_caught() {
     println!("{:<24} {:>6}  first violation", "planted bug", "seeds");
     for &bug in Planted::ALL {
         let caught = (0..SEEDS_MAX).find_map(|seed| {
-            let plan = Plan { seed, operations: OPERATIONS, planted: Some(bug) };
+            let plan = Plan {
+                seed,
+                operations: OPERATIONS,
+                planted: Some(bug),
+            };
             let verdict = std::panic::catch_unwind(|| run(&plan));
             match verdict {
                 Ok(verdict) => verdict.violations.first().map(|v| (seed + 1, v.clone())),
@@ -25,5 +29,8 @@ fn every_planted_bug_is_caught() {
         }
     }
     armilla::base::planted::disable_all();
-    assert!(missed.is_empty(), "not caught within {SEEDS_MAX} seeds: {missed:?}");
+    assert!(
+        missed.is_empty(),
+        "not caught within {SEEDS_MAX} seeds: {missed:?}"
+    );
 }

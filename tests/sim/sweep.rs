@@ -16,7 +16,11 @@ fn a_thousand_seeds_of_crashes_break_nothing() {
                 let mut lives = 0;
                 let mut mints = 0;
                 for seed in (part..SEEDS).step_by(THREADS as usize) {
-                    let verdict = run(&Plan { seed, operations: OPERATIONS, planted: None });
+                    let verdict = run(&Plan {
+                        seed,
+                        operations: OPERATIONS,
+                        planted: None,
+                    });
                     assert!(
                         verdict.is_clean(),
                         "seed {seed}: {:#?}",
@@ -35,9 +39,16 @@ fn a_thousand_seeds_of_crashes_break_nothing() {
         let (part_lives, part_mints, counts) = part.join().unwrap();
         lives += part_lives;
         mints += part_mints;
-        unseen.retain(|mark| counts.iter().all(|(seen, count)| seen != mark || *count == 0));
+        unseen.retain(|mark| {
+            counts
+                .iter()
+                .all(|(seen, count)| seen != mark || *count == 0)
+        });
     }
     println!("{SEEDS} seeds, {lives} lives, {mints} mints");
-    assert!(lives > 3 * SEEDS, "{lives} lives: the worlds are too peaceful");
+    assert!(
+        lives > 3 * SEEDS,
+        "{lives} lives: the worlds are too peaceful"
+    );
     assert!(unseen.is_empty(), "no run ever saw {unseen:?}");
 }

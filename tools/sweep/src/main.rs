@@ -54,13 +54,21 @@ fn main() -> ExitCode {
 }
 
 fn one(seed: u64, operations: u64) -> ExitCode {
-    let verdict = run(&Plan { seed, operations, planted: None });
+    let verdict = run(&Plan {
+        seed,
+        operations,
+        planted: None,
+    });
     println!("{verdict:#?}");
     exit(verdict.is_clean())
 }
 
 fn exit(clean: bool) -> ExitCode {
-    if clean { ExitCode::SUCCESS } else { ExitCode::from(3) }
+    if clean {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(3)
+    }
 }
 
 fn sweep(options: &Options) -> ExitCode {
@@ -78,7 +86,11 @@ fn sweep(options: &Options) -> ExitCode {
         let mut done: Vec<Verdict> = Vec::new();
         while Instant::now() < deadline && !failed.load(Ordering::Relaxed) {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            let verdict = run(&Plan { seed, operations: options.operations, planted: None });
+            let verdict = run(&Plan {
+                seed,
+                operations: options.operations,
+                planted: None,
+            });
             if !verdict.is_clean() {
                 failed.store(true, Ordering::Relaxed);
                 eprintln!("seed {seed}: {:#?}", verdict.violations);
@@ -92,7 +104,10 @@ fn sweep(options: &Options) -> ExitCode {
     };
     let verdicts: Vec<Verdict> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..options.threads).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().flat_map(|w| w.join().expect("a worker does not panic")).collect()
+        workers
+            .into_iter()
+            .flat_map(|w| w.join().expect("a worker does not panic"))
+            .collect()
     });
     let line = Line {
         commit: commit(),
@@ -115,7 +130,10 @@ fn sweep(options: &Options) -> ExitCode {
         .open(&options.ledger)
         .and_then(|mut file| writeln!(file, "{text}"));
     if let Err(error) = appended {
-        eprintln!("armilla-sweep: cannot write {}: {error}", options.ledger.display());
+        eprintln!(
+            "armilla-sweep: cannot write {}: {error}",
+            options.ledger.display()
+        );
         return ExitCode::from(3);
     }
     exit(line.violations.is_empty())
@@ -138,7 +156,9 @@ fn next_seed(ledger: &Path) -> Result<u64, String> {
 }
 
 fn commit() -> String {
-    let output = Command::new("git").args(["rev-parse", "--short", "HEAD"]).output();
+    let output = Command::new("git")
+        .args(["rev-parse", "--short", "HEAD"])
+        .output();
     let text = output.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned());
     text.unwrap_or_default()
 }
