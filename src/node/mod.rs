@@ -183,6 +183,7 @@ async fn open(
 ) -> Result<(Engine, Recovery), OpenError> {
     let engine_options = engine::Options {
         shard: 0,
+        shards: 1,
         memory_bytes: options.memory_bytes,
         value_bytes_max: options.value_bytes_max,
         disk_bytes: options.disk_bytes,

@@ -263,6 +263,7 @@ pub fn refuse(shard: &mut Shard, asker: Asker, why: Refusal) {
 fn append_refused(shard: &mut Shard, asker: Asker, why: AppendRefused) {
     let status = match why {
         AppendRefused::MemoryFull | AppendRefused::DiskFull => Status::Full,
+        AppendRefused::RecordTooLarge => Status::ValueTooLarge,
         AppendRefused::Overloaded => Status::Overloaded,
         AppendRefused::Unsure(_) => Status::Unsure,
     };
