@@ -2,4 +2,9 @@
 
 pub mod codec;
 pub mod frame;
+mod generated;
 pub mod message;
+pub mod value_hash;
+
+/// The protocol version of `schema/wire.fbs`.
+pub const PROTOCOL_VERSION: u16 = 1;
