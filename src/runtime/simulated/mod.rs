@@ -244,6 +244,12 @@ impl Machine {
             .with(|state| state.machine(self.id).disk.fail_at.insert(number, cause));
     }
 
+    /// No I/O that was to fail will.
+    pub fn fail_no_io(&self) {
+        self.world
+            .with(|state| state.machine(self.id).disk.fail_at.clear());
+    }
+
     /// Moves its wall clock.
     pub fn shift_clock(&self, milliseconds: i64) {
         self.world
