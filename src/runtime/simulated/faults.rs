@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Faults {
     pub scheduler: SchedulerFaults,
     pub disk: DiskFaults,

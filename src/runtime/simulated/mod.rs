@@ -127,7 +127,7 @@ impl Simulation {
 impl Drop for Simulation {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let faults = self.world.with(|state| state.faults);
+            let faults = self.world.with(|state| state.faults.clone());
             eprintln!("the world of seed {} failed, with {faults:?}", self.seed);
         }
         // Tasks hold handles to the world that holds them: they must go first.

@@ -79,12 +79,9 @@ pub(super) struct Image {
 }
 
 impl Image {
-    /// A new file of `len` preallocated zeros, none of which is durable.
-    pub(super) fn preallocated(len: u64) -> Image {
-        Image {
-            len,
-            ..Image::default()
-        }
+    /// Gives the file `len` bytes of zeros after what it has, none of which are durable.
+    pub(super) fn allocate(&mut self, len: u64) {
+        self.len = self.len.max(len);
     }
 
     pub(super) fn len(&self) -> u64 {
