@@ -42,6 +42,19 @@ pub const CONNECTION_UNSENT_BYTES_MAX: usize = MIB;
 /// Writes of one key that wait for each other; the next one answers `overloaded`.
 pub const KEY_QUEUE_MAX: usize = 256;
 
+/// Milliseconds a request may take when it names no timeout.
+pub const TIMEOUT_MS_DEFAULT: u64 = 1_000;
+/// Milliseconds a request may ask for.
+pub const TIMEOUT_MS_MAX: u64 = 60_000;
+/// Milliseconds between two looks for requests past their deadline.
+pub const DEADLINE_TICK_MS: u64 = 20;
+/// Milliseconds that a graceful stop waits for requests under way.
+pub const STOP_MS_MAX: u64 = 10_000;
+/// The admin port is this far below the base port.
+pub const ADMIN_PORT_BELOW: u16 = 10;
+/// Bytes of an admin request's head: a scraper's is a few hundred.
+pub const ADMIN_HEAD_BYTES_MAX: usize = 8 * KIB;
+
 /// Entries of a shard's submission queue; the completion queue has four times as many.
 pub const RING_ENTRIES: u32 = 1024;
 /// Receive buffers of a shard's ring, a power of two.
@@ -50,6 +63,9 @@ pub const RECV_BUFFERS: u16 = 512;
 pub const RECV_BUFFER_BYTES: usize = 16 * KIB;
 /// Receive buffers that one connection may hold while its events are not taken.
 pub const RECV_BUFFERS_PER_CONNECTION_MAX: usize = 4;
+
+/// Bytes of memory below which a shard has no room for its buffers and a few keys.
+pub const MEMORY_BYTES_MIN: usize = 16 * MIB;
 
 /// What a disk page is: alignment of every offset, length and address of direct I/O.
 pub const PAGE_BYTES: usize = 4 * KIB;
@@ -63,6 +79,22 @@ pub const GROUP_BYTES_MAX: usize = MIB;
 pub const INLINE_VALUE_BYTES_MAX: usize = 64;
 /// Milliseconds after its last commit at which an idle log writes its mark.
 pub const IDLE_MARK_MS: u64 = 100;
+/// Bytes of one bulk read: replay goes on in such steps.
+pub const BULK_READ_BYTES_MAX: usize = MIB;
+/// Segments that are made ready ahead of the log, so that no commit waits for a file to be made.
+pub const SEGMENTS_AHEAD: usize = 2;
+/// Bytes of records that wait for the log; beyond it, unless a single record is larger, the next one answers `overloaded`.
+pub const LOG_WAITING_BYTES_MAX: usize = 8 * MIB;
+/// Arcs of the circle by which the log tells where a lost group may have been: the top ten bits of a position.
+pub const LOG_ARCS: usize = 1024;
+/// Hundredths of the disk budget at which puts are refused; deletes may use what is left.
+pub const PUT_DISK_PERCENT_MAX: u64 = 90;
+/// Milliseconds until a full disk is asked again.
+pub const DISK_FULL_RETRY_MS: u64 = 250;
+/// Bytes of a manifest file that are kept for edits behind its first block.
+pub const MANIFEST_EDIT_BYTES: usize = 256 * KIB;
+/// Shards of a node.
+pub const SHARDS_MAX: usize = 1024;
 /// Virtual nodes of a ring unless formed otherwise; a power of two.
 pub const VIRTUAL_NODES_DEFAULT: u32 = 1024;
 
@@ -75,6 +107,9 @@ const _: () = assert!(RESPONSE_FRAME_BYTES_MAX < u32::MAX as usize / 2);
 const _: () = assert!(SEGMENT_BYTES_MAX >= 2 * VALUE_BYTES_MAX);
 const _: () = assert!(SEGMENT_BYTES_MIN >= 2 * VALUE_BYTES_DEFAULT);
 const _: () = assert!(GROUP_BYTES_MAX <= SEGMENT_BYTES_MIN / 2);
+const _: () = assert!(BULK_READ_BYTES_MAX.is_multiple_of(PAGE_BYTES));
+const _: () = assert!(LOG_ARCS.is_power_of_two() && SHARDS_MAX <= LOG_ARCS);
+const _: () = assert!(LOG_WAITING_BYTES_MAX >= 2 * GROUP_BYTES_MAX);
 const _: () = assert!(PAGE_BYTES.is_power_of_two() && RECV_BUFFERS.is_power_of_two());
 const _: () = assert!(VIRTUAL_NODES_DEFAULT.is_power_of_two());
 const _: () = assert!(CONNECTION_REQUESTS_MAX <= SHARD_REQUESTS_MAX);

@@ -43,6 +43,22 @@ marks! {
     ContextOfPreviousKey,
     /// A context of another key, bucket or cluster was refused.
     ContextForeign,
+    /// Replay ended at a place where nothing is appended ever again.
+    WalCut,
+    /// Replay met a group at the end of the log that was never acked.
+    TornTail,
+    /// Replay met a group that had been durable and is lost.
+    DamagedGroup,
+    /// The log went on in its next segment.
+    SegmentRolled,
+    /// A new generation of a manifest was written.
+    ManifestRewritten,
+    /// A failed write or sync closed a log for good.
+    Poisoned,
+    /// An append was refused, or a segment not made, for want of disk.
+    DiskFull,
+    /// An idle log wrote its mark.
+    IdleMark,
 }
 
 /// Counts one sighting; use `mark!`.

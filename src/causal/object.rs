@@ -39,6 +39,11 @@ pub struct Sibling<V> {
 }
 
 impl<V> Sibling<V> {
+    /// Whether a get shows it: tombstones are there for causality only.
+    pub fn is_shown(&self) -> bool {
+        self.kind != Kind::Tombstone
+    }
+
     /// The same sibling with its value elsewhere.
     pub fn with_value<W>(self, value: W) -> Sibling<W> {
         Sibling {

@@ -1,1 +1,6 @@
-//! coordinator
+//! Who runs a request decides here, and only decides: quorums, votes, deadlines, receipts. Pure: no clock, no sockets.
+
+pub mod get;
+pub mod put;
+pub mod quorum;
+pub mod tally;

@@ -18,3 +18,23 @@ pub struct Key {
     pub bucket: Rc<[u8]>,
     pub key: Rc<[u8]>,
 }
+
+impl Key {
+    pub fn as_ref(&self) -> KeyRef<'_> {
+        KeyRef {
+            position: self.position,
+            bucket: &self.bucket,
+            key: &self.key,
+        }
+    }
+}
+
+impl From<KeyRef<'_>> for Key {
+    fn from(key: KeyRef<'_>) -> Key {
+        Key {
+            position: key.position,
+            bucket: key.bucket.into(),
+            key: key.key.into(),
+        }
+    }
+}

@@ -1,1 +1,253 @@
-//! node
+//! One process: opens the data directory, the ports and the log, then serves until it is asked to stop.
+
+pub mod admin;
+pub mod config;
+pub mod connection;
+mod reads;
+pub mod shard;
+pub mod status;
+mod waiters;
+mod writes;
+
+use crate::base::limits;
+use crate::base::planted::planted;
+use crate::causal::actor::Mint;
+use crate::causal::dot::Incarnation;
+use crate::engine::{self, Engine, OpenError, Recovery};
+use crate::replica::identity::{Identity, IdentityError};
+use crate::runtime::disk::{Disk, DiskCause, DiskError};
+use crate::runtime::net::{Door, Event, ListenError, Net};
+use crate::runtime::{Queue, Runtime};
+use config::{Options, Ports};
+use futures_lite::future::or;
+use shard::{Shard, SharedShard};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// What a node tells whoever started it.
+pub enum Announce<'a> {
+    /// The ports are bound; requests are answered "not ready" until `Ready`.
+    Listening(&'a Ports),
+    /// Replay: bytes done, bytes in all.
+    Replaying(u64, u64),
+    Ready {
+        identity: &'a Identity,
+        recovery: &'a Recovery,
+        engine: &'a Engine,
+    },
+    Stopping,
+    /// The log is closed for good; the node answers "unsure" until it is restarted.
+    Poisoned(&'a engine::Poisoned),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("data directory {data} is used by {holder}; stop it or pass --data DIR")]
+    InUse { data: String, holder: String },
+    #[error("data directory {data}: {source}")]
+    Identity { data: String, source: IdentityError },
+    #[error("data directory {data}: {source}")]
+    Open { data: String, source: OpenError },
+    #[error("data directory {data}: {source}")]
+    Disk { data: String, source: DiskError },
+    #[error("{source}; stop it or pass --{flag} ADDR:PORT")]
+    Listen {
+        flag: &'static str,
+        source: ListenError,
+    },
+}
+
+/// Runs a node on this executor until it is asked to stop. `announce` is called from the node's own thread and must not
+/// block.
+pub async fn run(
+    runtime: Runtime,
+    options: Options,
+    announce: Rc<dyn Fn(Announce<'_>)>,
+) -> Result<(), StartError> {
+    let data = options.data.display().to_string();
+    let disk = runtime.disk(&options.data);
+    let at = |source| StartError::Disk {
+        data: data.clone(),
+        source,
+    };
+    disk.create_dir("").await.map_err(at)?;
+    let _lock = lock(&disk, &data).await?;
+    let identity = Identity::open(&runtime, &disk, limits::VIRTUAL_NODES_DEFAULT, 1)
+        .await
+        .map_err(|source| StartError::Identity {
+            data: data.clone(),
+            source,
+        })?;
+    let net = runtime.net();
+    let ports = listen(&net, &options)?;
+    announce(Announce::Listening(&ports));
+    let shard: SharedShard = Rc::new(RefCell::new(Shard::new(
+        &runtime, &options, &ports, &identity,
+    )));
+    runtime.spawn(Queue::Foreground, serve(shard.clone(), net.clone()));
+
+    let stopping = shard.borrow().stopping.clone();
+    let opening = open(&runtime, &disk, &options, &shard, &*announce);
+    // A replay is dropped when somebody asks to stop: it is as safe as a crash, and that is safe.
+    let opened = or(async { Some(opening.await) }, async {
+        stopping.notified().await;
+        None
+    })
+    .await;
+    let Some(opened) = opened else {
+        announce(Announce::Stopping);
+        return Ok(());
+    };
+    let (engine, recovery) = opened.map_err(|source| StartError::Open {
+        data: data.clone(),
+        source,
+    })?;
+    let mint = Mint::new(new_incarnation(&runtime, &identity));
+    shard::begin_serving(&shard, engine.clone(), mint);
+    runtime.spawn(
+        Queue::Foreground,
+        commit(shard.clone(), engine.clone(), announce.clone()),
+    );
+    runtime.spawn(Queue::Foreground, deadlines(shard.clone(), runtime.clone()));
+    announce(Announce::Ready {
+        identity: &identity,
+        recovery: &recovery,
+        engine: &engine,
+    });
+
+    stopping.notified().await;
+    announce(Announce::Stopping);
+    stop(&runtime, &shard, &engine).await;
+    Ok(())
+}
+
+/// A life of the shard has a name of its own: nothing on disk takes part in it.
+fn new_incarnation(runtime: &Runtime, identity: &Identity) -> Incarnation {
+    if planted!(ReusedIncarnation) {
+        return Incarnation(identity.node as u64);
+    }
+    Incarnation(runtime.random_u64())
+}
+
+async fn lock(disk: &Disk, data: &str) -> Result<crate::runtime::disk::Lock, StartError> {
+    match disk.lock("LOCK").await {
+        Ok(lock) => Ok(lock),
+        Err(DiskError {
+            cause: DiskCause::Locked,
+            ..
+        }) => {
+            let pid = disk.read_small("LOCK").await.unwrap_or_default();
+            let pid = String::from_utf8_lossy(&pid).trim().to_owned();
+            let holder = match pid.is_empty() {
+                true => "another process".to_owned(),
+                false => format!("process {pid}"),
+            };
+            Err(StartError::InUse {
+                data: data.to_owned(),
+                holder,
+            })
+        }
+        Err(source) => Err(StartError::Disk {
+            data: data.to_owned(),
+            source,
+        }),
+    }
+}
+
+/// The shard's own port first and exclusively: a second process on the same base port meets "address in use" there.
+fn listen(net: &Net, options: &Options) -> Result<Ports, StartError> {
+    let listen = |flag: &'static str, address, door, exclusive| {
+        net.listen(address, door, exclusive)
+            .map_err(|source| StartError::Listen { flag, source })
+    };
+    let shard = listen("listen", options.shard_address(0), Door::Client, true)?;
+    let base = listen("listen", options.listen, Door::Client, false)?;
+    let admin = match options.admin {
+        Some(address) => Some(listen("admin", address, Door::Admin, true)?),
+        None => None,
+    };
+    Ok(Ports {
+        base,
+        shards: vec![shard],
+        admin,
+    })
+}
+
+async fn open(
+    runtime: &Runtime,
+    disk: &Disk,
+    options: &Options,
+    shard: &SharedShard,
+    announce: &dyn Fn(Announce<'_>),
+) -> Result<(Engine, Recovery), OpenError> {
+    let engine_options = engine::Options {
+        shard: 0,
+        shards: 1,
+        memory_bytes: options.memory_bytes,
+        value_bytes_max: options.value_bytes_max,
+        disk_bytes: options.disk_bytes,
+    };
+    Engine::open(runtime, disk, engine_options, &mut |done, all| {
+        shard.borrow_mut().replayed = (done, all);
+        announce(Announce::Replaying(done, all));
+    })
+    .await
+}
+
+/// The one task that takes events.
+async fn serve(shard: SharedShard, net: Net) {
+    let mut events: Vec<Event> = Vec::new();
+    loop {
+        net.events(&mut events).await;
+        let mut state = shard.borrow_mut();
+        for event in events.drain(..) {
+            state.on_event(&shard, event);
+        }
+        state.flush();
+    }
+}
+
+/// The one task that writes the log.
+async fn commit(shard: SharedShard, engine: Engine, announce: Rc<dyn Fn(Announce<'_>)>) {
+    loop {
+        match engine.commit_next().await {
+            Ok(group) => {
+                let mut state = shard.borrow_mut();
+                state.on_durable(&shard, group);
+                state.flush();
+            }
+            Err(poisoned) => {
+                announce(Announce::Poisoned(&poisoned));
+                let mut state = shard.borrow_mut();
+                state.on_poisoned();
+                state.flush();
+                return;
+            }
+        }
+    }
+}
+
+/// Answers what has waited past its deadline: its outcome is unknown.
+async fn deadlines(shard: SharedShard, runtime: Runtime) {
+    loop {
+        runtime
+            .sleep(Duration::from_millis(limits::DEADLINE_TICK_MS))
+            .await;
+        let mut state = shard.borrow_mut();
+        state.on_tick();
+        state.flush();
+    }
+}
+
+/// Takes no more requests, answers those it has, closes the log.
+async fn stop(runtime: &Runtime, shard: &SharedShard, engine: &Engine) {
+    let deadline = runtime.now().0 + limits::STOP_MS_MAX * 1_000_000;
+    while !shard.borrow().is_drained() && runtime.now().0 < deadline {
+        runtime.sleep(Duration::from_millis(2)).await;
+    }
+    // A poisoned log has nothing left to write; its error has been announced.
+    let _ = engine.close().await;
+    shard.borrow_mut().close_all();
+    runtime.sleep(Duration::from_millis(2)).await;
+}

@@ -165,7 +165,8 @@ impl File {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-    /// Exactly `len` bytes from `offset`, both whole pages; `PastEnd` if the file is shorter. A point read of the foreground.
+    /// Exactly `len` bytes from `offset`, both whole pages; `PastEnd` if the file is shorter. A point read of the
+    /// foreground.
     pub async fn read_at(&self, offset: u64, len: usize) -> Result<PageBuffer, DiskError> {
         match self {
             File::Glommio(x) => x.read_at(offset, len).await,

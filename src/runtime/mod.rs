@@ -1,14 +1,16 @@
 //! The seam to the world: executor, disk, network, time, randomness, with two backends in one binary.
 //!
 //! The real backend is a pinned glommio executor with one io_uring ring of our own; the simulated one a seeded executor
-//! with virtual time, a disk that loses what was not synced, and a network that cuts. Everything above this folder reaches
-//! the world through these few verbs only; glommio and io-uring types end here. (DESIGN decisions 1, 2, 4 and section 2.1.)
+//! with virtual time, a disk that loses what was not synced, and a network that cuts. Everything above this folder
+//! reaches the world through these few verbs only; glommio and io-uring types end here. (DESIGN decisions 1, 2, 4
+//! and section 2.1.)
 
 pub mod buffer;
 pub mod disk;
 pub mod glommio;
 pub mod net;
 pub mod notify;
+pub mod preflight;
 #[cfg(feature = "sim")]
 pub mod simulated;
 pub mod time;
@@ -111,6 +113,15 @@ impl Runtime {
     /// Always false under the real backend.
     pub fn simulated_delay(&self) -> bool {
         either!(&self.backend, b => b.simulated_delay())
+    }
+
+    /// Counters of the ring since its start; all zero under simulation, which has none.
+    pub fn ring_statistics(&self) -> glommio::RingStatistics {
+        match &self.backend {
+            Backend::Glommio(b) => b.statistics(),
+            #[cfg(feature = "sim")]
+            Backend::Simulated(_) => glommio::RingStatistics::default(),
+        }
     }
 
     /// The network plane of this executor.

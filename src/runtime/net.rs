@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-/// A connection of this executor: a slot and the generation of its use, so that a late event never hits a new connection.
+/// A connection of this executor: a slot and the generation of its use, so that a late event never hits a new
+/// connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId {
     pub slot: u32,
@@ -119,8 +120,8 @@ impl Net {
             Net::Simulated(x) => x.connect(address),
         }
     }
-    /// Sends all of `buffer`. At most one send a connection is in flight: the caller gathers the next batch until `Sent`.
-    /// On a closed or unknown connection the buffer is dropped.
+    /// Sends all of `buffer`. At most one send a connection is in flight: the caller gathers the next batch until
+    /// `Sent`. On a closed or unknown connection the buffer is dropped.
     pub fn send(&self, connection: ConnectionId, buffer: Vec<u8>) {
         match self {
             Net::Glommio(x) => x.send(connection, buffer),

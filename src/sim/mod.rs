@@ -1,1 +1,8 @@
-//! sim
+//! The simulated world: the real node under faults, clients that remember, and a checker that judges.
+
+pub mod checker;
+pub mod client;
+pub mod model;
+pub mod nemesis;
+pub mod workload;
+pub mod world;

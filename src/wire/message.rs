@@ -15,6 +15,19 @@ pub enum Op {
     Status = 5,
 }
 
+impl Op {
+    pub fn from_wire(number: u8) -> Option<Op> {
+        [Op::Hello, Op::Get, Op::Put, Op::Delete, Op::Status]
+            .into_iter()
+            .find(|op| *op as u8 == number)
+    }
+
+    /// Whether an answer that never came leaves open what is stored.
+    pub fn writes(self) -> bool {
+        matches!(self, Op::Put | Op::Delete)
+    }
+}
+
 /// What a put or delete supersedes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -26,6 +39,14 @@ pub enum PutMode {
     Overwrite = 1,
     /// Nothing: it is refused if a value is there.
     IfAbsent = 2,
+}
+
+impl PutMode {
+    pub fn from_wire(number: u8) -> Option<PutMode> {
+        [PutMode::ByContext, PutMode::Overwrite, PutMode::IfAbsent]
+            .into_iter()
+            .find(|mode| *mode as u8 == number)
+    }
 }
 
 /// How a request ended. The band says what a client may do: see `Status::advice`.
@@ -70,12 +91,72 @@ pub enum Advice {
 }
 
 impl Status {
+    pub const ALL: [Status; 20] = [
+        Status::Ok,
+        Status::NotFound,
+        Status::Overloaded,
+        Status::NotReady,
+        Status::Unsure,
+        Status::QuorumUnavailable,
+        Status::Full,
+        Status::BadRequest,
+        Status::Unsupported,
+        Status::KeyRefused,
+        Status::ValueTooLarge,
+        Status::TooManySiblings,
+        Status::ContextRefused,
+        Status::Exists,
+        Status::QuorumImpossible,
+        Status::BucketUnknown,
+        Status::ProtocolVersion,
+        Status::ValueLost,
+        Status::Timeout,
+        Status::OutcomeUnknown,
+    ];
+
+    /// A number that a newer node sends is read as the plainest status of its band; in the band of the done ones there is none that
+    /// promises nothing, so that one is read as unknown.
+    pub fn from_wire(number: u8) -> Status {
+        match Status::ALL
+            .into_iter()
+            .find(|status| *status as u8 == number)
+        {
+            Some(status) => status,
+            None if (10..=29).contains(&number) => Status::Overloaded,
+            None if (30..=59).contains(&number) => Status::BadRequest,
+            None => Status::OutcomeUnknown,
+        }
+    }
+
     pub fn advice(self) -> Advice {
         match self as u8 {
             0..=9 => Advice::Done,
             10..=29 => Advice::Retry,
             30..=59 => Advice::DoNotRetry,
             _ => Advice::Unknown,
+        }
+    }
+}
+
+impl Default for Request<'_> {
+    /// An empty get of nobody: for struct update syntax.
+    fn default() -> Self {
+        Request {
+            id: 0,
+            op: Op::Get,
+            bucket: &[],
+            key: &[],
+            value: &[],
+            context: &[],
+            mode: PutMode::ByContext,
+            operation: OperationId(0),
+            expires: UnixMillis(0),
+            read_quorum: 0,
+            write_quorum: 0,
+            strict: false,
+            timeout_ms: 0,
+            protocol: 0,
+            features: 0,
         }
     }
 }
@@ -150,7 +231,7 @@ pub struct HelloReply<'a> {
     pub value_bytes_max: u32,
 }
 
-/// What a status answers: a JSON object, one line, for eyes and scripts; fields are only ever added.
+/// The answer to a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reply<'a> {
     pub id: u64,
@@ -161,5 +242,6 @@ pub struct Reply<'a> {
     pub context: &'a [u8],
     pub receipt: Option<Receipt>,
     pub hello: Option<HelloReply<'a>>,
+    /// What a status answers: a JSON object, one line, for eyes and scripts; fields are only ever added.
     pub status_json: &'a str,
 }

@@ -2,4 +2,8 @@
 
 pub mod codec;
 pub mod frame;
+mod generated;
 pub mod message;
+
+/// The protocol version of `schema/wire.fbs`.
+pub const PROTOCOL_VERSION: u16 = 1;

@@ -1,156 +1,115 @@
-//! One pinned executor and its ring.
+//! One pinned glommio executor and its ring.
+//!
+//! glommio schedules tasks and timers; network, log commits and point reads go through one io_uring of our own, driven by the
+//! pump. The rooms: `start` (an executor's life), `ring` (entries and completions), `pump` (when to enter, when to sleep),
+//! `connections` and `net`, `buffers` (what is received into), `operations`, `disk` and `file`, `signals`.
+
+mod buffers;
+mod connections;
+mod disk;
+mod file;
+mod holder;
+mod net;
+mod operations;
+mod pump;
+mod random;
+mod ring;
+pub mod signals;
+mod sockets;
+mod start;
+
+pub use buffers::Lease;
+pub use disk::{Disk, Lock};
+pub use file::File;
+pub use net::Net;
+pub use ring::RingStatistics;
+pub(in crate::runtime) use ring::builder as ring_builder;
+pub use start::{Running, StopHandle, run};
+
 use super::Queue;
-use super::buffer::PageBuffer;
-use super::disk::{DiskError, Open, Persist, Space};
-use super::net::{ConnectionId, Door, Event, ListenError};
+use super::notify::Notify;
 use crate::base::units::{Nanos, UnixMillis};
+use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::rc::Rc;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime};
 
 /// One pinned executor and its ring.
 #[derive(Clone)]
-pub struct Shard {}
+pub struct Shard(Rc<Inner>);
+
+struct Inner {
+    ring: ring::Ring,
+    bell: Rc<pump::Bell>,
+    pool: Rc<buffers::Pool>,
+    network: RefCell<net::Network>,
+    /// There are events to take.
+    arrived: Notify,
+    operations: RefCell<operations::Operations>,
+    queues: [glommio::TaskQueueHandle; 4],
+    tasks: RefCell<start::Tasks>,
+    random: random::Random,
+    stop: StopHandle,
+    /// Teardown has begun: nothing new is queued on the ring.
+    ending: Cell<bool>,
+}
 
 impl Shard {
-    pub fn spawn(&self, _queue: Queue, _task: impl Future<Output = ()> + 'static) {
-        unreachable!()
+    pub fn spawn(&self, queue: Queue, task: impl Future<Output = ()> + 'static) {
+        start::spawn(self, self.0.queues[queue as usize], task);
     }
+
     pub fn now(&self) -> Nanos {
-        unreachable!()
+        static START: OnceLock<Instant> = OnceLock::new();
+        let since = START.get_or_init(Instant::now).elapsed();
+        Nanos(since.as_nanos() as u64)
     }
+
     pub fn unix_time(&self) -> UnixMillis {
-        unreachable!()
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        UnixMillis(since.unwrap_or_default().as_millis() as u64)
     }
-    pub async fn sleep(&self, _duration: Duration) {
-        unreachable!()
+
+    pub async fn sleep(&self, duration: Duration) {
+        glommio::timer::sleep(duration).await;
     }
+
+    /// The pump too has its turn: a computation that yields lets what arrived meanwhile be seen.
     pub async fn yield_now(&self) {
-        unreachable!()
+        if self.0.ring.has_completions() {
+            self.0.bell.ring();
+        }
+        glommio::executor().yield_task_queue_now().await;
     }
+
     pub fn should_yield(&self) -> bool {
-        unreachable!()
+        glommio::executor().need_preempt() || self.0.ring.has_completions()
     }
+
     pub fn random_u64(&self) -> u64 {
-        unreachable!()
+        self.0.random.next()
     }
+
     pub fn simulated_delay(&self) -> bool {
-        unreachable!()
+        false
     }
+
     pub fn net(&self) -> Net {
-        unreachable!()
+        Net(self.clone())
     }
-    pub fn disk(&self, _root: &Path) -> Disk {
-        unreachable!()
-    }
-}
 
-#[derive(Clone)]
-pub struct Disk {}
+    pub fn disk(&self, root: &Path) -> Disk {
+        Disk::new(self.clone(), root)
+    }
 
-impl Disk {
-    pub async fn create_dir(&self, _name: &str) -> Result<(), DiskError> {
-        unreachable!()
+    /// Asks this shard to stop, from any thread.
+    pub fn stop_handle(&self) -> StopHandle {
+        self.0.stop.clone()
     }
-    pub async fn open(&self, _name: &str, _how: Open) -> Result<File, DiskError> {
-        unreachable!()
-    }
-    pub async fn rename(&self, _from: &str, _to: &str) -> Result<(), DiskError> {
-        unreachable!()
-    }
-    pub async fn remove(&self, _name: &str) -> Result<(), DiskError> {
-        unreachable!()
-    }
-    pub async fn list(&self, _dir: &str) -> Result<Vec<String>, DiskError> {
-        unreachable!()
-    }
-    pub async fn sync_dir(&self, _dir: &str) -> Result<(), DiskError> {
-        unreachable!()
-    }
-    pub async fn lock(&self, _name: &str) -> Result<Lock, DiskError> {
-        unreachable!()
-    }
-    pub async fn read_small(&self, _name: &str) -> Result<Vec<u8>, DiskError> {
-        unreachable!()
-    }
-    pub async fn replace_small(&self, _name: &str, _bytes: &[u8]) -> Result<(), DiskError> {
-        unreachable!()
-    }
-    pub async fn space(&self) -> Result<Space, DiskError> {
-        unreachable!()
-    }
-}
 
-#[derive(Clone)]
-pub struct File {}
-
-impl File {
-    pub fn len(&self) -> u64 {
-        unreachable!()
-    }
-    pub async fn read_at(&self, _offset: u64, _len: usize) -> Result<PageBuffer, DiskError> {
-        unreachable!()
-    }
-    pub async fn read_bulk_at(&self, _offset: u64, _len: usize) -> Result<PageBuffer, DiskError> {
-        unreachable!()
-    }
-    pub async fn write_at(
-        &self,
-        _offset: u64,
-        _buffer: PageBuffer,
-        _len: usize,
-        _persist: Persist,
-    ) -> (PageBuffer, Result<(), DiskError>) {
-        unreachable!()
-    }
-    pub async fn sync(&self) -> Result<(), DiskError> {
-        unreachable!()
-    }
-}
-
-#[derive(Clone)]
-pub struct Net {}
-
-impl Net {
-    pub fn listen(
-        &self,
-        _address: SocketAddr,
-        _door: Door,
-        _exclusive: bool,
-    ) -> Result<SocketAddr, ListenError> {
-        unreachable!()
-    }
-    pub fn stop_listening(&self) {
-        unreachable!()
-    }
-    pub fn connect(&self, _address: SocketAddr) -> ConnectionId {
-        unreachable!()
-    }
-    pub fn send(&self, _connection: ConnectionId, _buffer: Vec<u8>) {
-        unreachable!()
-    }
-    pub fn pause(&self, _connection: ConnectionId) {
-        unreachable!()
-    }
-    pub fn resume(&self, _connection: ConnectionId) {
-        unreachable!()
-    }
-    pub fn close(&self, _connection: ConnectionId) {
-        unreachable!()
-    }
-    pub async fn events(&self, _events: &mut Vec<Event>) {
-        unreachable!()
-    }
-}
-
-pub struct Lock {}
-
-pub struct Lease {}
-
-impl std::ops::Deref for Lease {
-    type Target = [u8];
-    fn deref(&self) -> &[u8] {
-        unreachable!()
+    pub fn statistics(&self) -> RingStatistics {
+        self.0.ring.statistics.get()
     }
 }

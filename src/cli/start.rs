@@ -1,0 +1,287 @@
+//! `armilla start`: checks the machine, starts the shard, tells what happens on stderr.
+
+use crate::base::limits;
+use crate::base::units::Size;
+use crate::node::config::{Options, admin_address};
+use crate::node::{self, Announce};
+use crate::runtime::glommio::{self, signals};
+use crate::runtime::preflight;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// Start a node. Needs no arguments: it serves on the loopback and keeps its data in ./armilla-data.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:
+  armilla start
+  armilla start --data /var/lib/armilla --memory 4GiB --cores 2
+  armilla start --listen 10.0.0.5:7700 --insecure
+
+Ports: P (--listen) for every client, P+1 for the shard itself, P-10 for /livez, /readyz and /status.
+Stop it with Ctrl-C or SIGTERM; a second one ends it at once. Both are safe: what was acked is on the disk.")]
+pub struct Start {
+    /// Address and base port that clients connect to
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        default_value = "127.0.0.1:7700",
+        env = "ARMILLA_LISTEN"
+    )]
+    pub listen: SocketAddr,
+    /// Directory of the data; made if it is not there
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "armilla-data",
+        env = "ARMILLA_DATA"
+    )]
+    pub data: PathBuf,
+    /// CPU of the shard, as the kernel counts them [default: the first this process may run on]
+    #[arg(long, value_name = "LIST", env = "ARMILLA_CORES")]
+    pub cores: Option<String>,
+    /// Memory for keys and cached values: 4GiB, 512MiB, 25%
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "25%",
+        env = "ARMILLA_MEMORY"
+    )]
+    pub memory: Size,
+    /// Largest value: at most 16MiB
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "1MiB",
+        env = "ARMILLA_VALUE_LIMIT"
+    )]
+    pub value_limit: Size,
+    /// Disk space that the data directory may take [default: what is there and what is free now]
+    #[arg(long, value_name = "SIZE", env = "ARMILLA_DISK")]
+    pub disk: Option<Size>,
+    /// Address of /livez, /readyz, /status [default: the listen address, ten ports below]
+    #[arg(long, value_name = "ADDR:PORT", env = "ARMILLA_ADMIN")]
+    pub admin: Option<SocketAddr>,
+    /// Serve on an address that others can reach, without encryption or passwords
+    #[arg(long, env = "ARMILLA_INSECURE")]
+    pub insecure: bool,
+}
+
+pub fn run(start: &Start) -> ExitCode {
+    match serve(start) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((code, message)) => {
+            eprintln!("armilla: {message}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+const USAGE: u8 = 2;
+const FAILED: u8 = 3;
+
+fn serve(start: &Start) -> Result<(), (u8, String)> {
+    let usage = |message: String| (USAGE, message);
+    let failed = |message: String| (FAILED, message);
+    let options = options(start).map_err(usage)?;
+    let cpu = cpu(start.cores.as_deref()).map_err(usage)?;
+    let missing = preflight::check();
+    if !missing.is_empty() {
+        let lines: Vec<String> = missing.iter().map(ToString::to_string).collect();
+        return Err(failed(lines.join("\narmilla: ")));
+    }
+    let handle = glommio::run(cpu, move |runtime| async move {
+        let announce = Announcer::new(cpu, &options);
+        node::run(
+            runtime,
+            options,
+            Rc::new(move |what: Announce<'_>| announce.say(what)),
+        )
+        .await
+    })
+    .map_err(|e| failed(format!("cannot start an executor on CPU {cpu}: {e}")))?;
+    signals::stop_on_signals(vec![handle.stop_handle()])
+        .map_err(|e| failed(format!("cannot take signals: {e}")))?;
+    match handle.join() {
+        Ok(Ok(())) => {
+            eprintln!("stopped; every acked write is on the disk");
+            Ok(())
+        }
+        Ok(Err(error)) => Err(failed(error.to_string())),
+        Err(error) => Err(failed(format!("the shard's thread ended: {error}"))),
+    }
+}
+
+fn options(start: &Start) -> Result<Options, String> {
+    let exposed = [Some(start.listen), start.admin].into_iter().flatten();
+    if let Some(address) = exposed.into_iter().find(|a| !a.ip().is_loopback()) {
+        if !start.insecure {
+            return Err(format!(
+                "refusing to serve on {address}: anybody who reaches it could read and write everything (there is no \
+                 encryption and no password yet); keep to 127.0.0.1, or pass --insecure on a network you trust"
+            ));
+        }
+    }
+    if start.listen.port() != 0 && start.listen.port() <= limits::ADMIN_PORT_BELOW {
+        return Err(format!(
+            "--listen {}: the port must be above 10",
+            start.listen
+        ));
+    }
+    let value_bytes_max = match start.value_limit {
+        Size::Bytes(bytes) if (1..=limits::VALUE_BYTES_MAX as u64).contains(&bytes) => {
+            bytes as usize
+        }
+        _ => return Err("--value-limit: from 1 byte to 16MiB, for example 4MiB".into()),
+    };
+    let memory = machine_memory();
+    let memory_bytes = start.memory.of(memory);
+    if memory_bytes < limits::MEMORY_BYTES_MIN as u64 {
+        return Err(format!("--memory {}: at least 16MiB", start.memory));
+    }
+    let disk_bytes = match start.disk {
+        Some(size) => size.of(u64::MAX),
+        None => u64::MAX,
+    };
+    Ok(Options {
+        listen: start.listen,
+        admin: Some(start.admin.unwrap_or_else(|| admin_address(start.listen))),
+        data: absolute(&start.data),
+        memory_bytes: memory_bytes as usize,
+        value_bytes_max,
+        disk_bytes,
+    })
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// Bytes this process may use: the machine's, or its cgroup's if that is less.
+fn machine_memory() -> u64 {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))
+        .and_then(|rest| {
+            rest.trim()
+                .trim_end_matches("kB")
+                .trim()
+                .parse::<u64>()
+                .ok()
+        });
+    let machine = kib.map_or(u64::MAX, |kib| kib * 1024);
+    let limit = std::fs::read_to_string("/sys/fs/cgroup/memory.max").unwrap_or_default();
+    limit.trim().parse::<u64>().unwrap_or(u64::MAX).min(machine)
+}
+
+/// The CPU of the one shard there is.
+fn cpu(cores: Option<&str>) -> Result<usize, String> {
+    let allowed: Vec<usize> = core_affinity::get_core_ids()
+        .unwrap_or_default()
+        .iter()
+        .map(|c| c.id)
+        .collect();
+    let list = allowed
+        .iter()
+        .map(usize::to_string)
+        .collect::<Vec<_>>()
+        .join(",");
+    let Some(cores) = cores else {
+        return allowed
+            .first()
+            .copied()
+            .ok_or_else(|| "this process may run on no CPU".into());
+    };
+    let chosen: Vec<&str> = cores.split(',').map(str::trim).collect();
+    match chosen.as_slice() {
+        [one] => match one.parse::<usize>() {
+            Ok(cpu) if allowed.contains(&cpu) => Ok(cpu),
+            _ => Err(format!("--cores {cores}: this process may run on {list}")),
+        },
+        _ => Err(format!(
+            "--cores {cores}: this version runs one shard, so name one CPU of {list}"
+        )),
+    }
+}
+
+/// Says on stderr what the node announces.
+struct Announcer {
+    cpu: usize,
+    data: String,
+    memory_bytes: usize,
+    started: Instant,
+    shown: std::cell::Cell<Option<Instant>>,
+}
+
+impl Announcer {
+    fn new(cpu: usize, options: &Options) -> Announcer {
+        Announcer {
+            cpu,
+            data: options.data.display().to_string(),
+            memory_bytes: options.memory_bytes,
+            started: Instant::now(),
+            shown: Default::default(),
+        }
+    }
+
+    fn say(&self, what: Announce<'_>) {
+        match what {
+            Announce::Listening(ports) => {
+                eprintln!("armilla {} - {}", env!("CARGO_PKG_VERSION"), super::COMMIT);
+                eprintln!("  clients  {}", ports.base);
+                for (shard, address) in ports.shards.iter().enumerate() {
+                    eprintln!("  shard {shard}  {address} on CPU {}", self.cpu);
+                }
+                if let Some(admin) = ports.admin {
+                    eprintln!("  admin    http://{admin}/readyz");
+                }
+                eprintln!("  data     {}", self.data);
+                eprintln!("  memory   {}", Size::Bytes(self.memory_bytes as u64));
+                if !ports.base.ip().is_loopback() {
+                    eprintln!("  WARNING  open to the network, without encryption or passwords");
+                }
+            }
+            Announce::Replaying(done, all) => self.replaying(done, all),
+            Announce::Ready { recovery, .. } => {
+                if recovery.cut_groups > 0 {
+                    eprintln!(
+                        "cut {} torn group(s) that were never acked",
+                        recovery.cut_groups
+                    );
+                }
+                if recovery.damaged_groups > 0 {
+                    eprintln!(
+                        "DAMAGED: {} group(s) of the log fail their checksum; keys that may have been in them answer \
+                         'unsure'",
+                        recovery.damaged_groups
+                    );
+                }
+                eprintln!(
+                    "ready after {} ms: {} record(s) replayed; try 'armilla put greeting hello'",
+                    self.started.elapsed().as_millis(),
+                    recovery.records
+                );
+            }
+            Announce::Stopping => eprintln!("stopping: finishing what is under way"),
+            Announce::Poisoned(poisoned) => {
+                eprintln!(
+                    "POISONED: {poisoned}; this node answers 'unsure' until it is restarted and has replayed its log"
+                );
+            }
+        }
+    }
+
+    /// At most one line a second.
+    fn replaying(&self, done: u64, all: u64) {
+        let due = match self.shown.get() {
+            Some(at) => at.elapsed() >= Duration::from_secs(1),
+            None => self.started.elapsed() >= Duration::from_secs(1),
+        };
+        if due && all > 0 {
+            self.shown.set(Some(Instant::now()));
+            eprintln!("replaying {} of {}", Size::Bytes(done), Size::Bytes(all));
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Values in memory: they are all in the log too, so any may go at any time.
+
+use super::entry::Location;
+use quick_cache::unsync;
+use std::rc::Rc;
+
+/// Bytes that an entry of the cache takes beside the value: the counts of the `Rc`, its slot, the allocator's rounding.
+const OVERHEAD_BYTES: u64 = 96;
+/// Guess of a value's size, to size the cache's tables.
+const VALUE_BYTES_GUESS: usize = 512;
+
+/// Which sibling of which record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ValueName {
+    pub location: Location,
+    pub sibling: u16,
+}
+
+#[derive(Clone)]
+struct Bytes;
+
+impl quick_cache::Weighter<ValueName, Rc<[u8]>> for Bytes {
+    fn weight(&self, _: &ValueName, value: &Rc<[u8]>) -> u64 {
+        value.len() as u64 + OVERHEAD_BYTES
+    }
+}
+
+/// Bounded by bytes, and not emptied by one scan. Its order of eviction depends on nothing but the calls.
+pub struct Cache {
+    values: unsync::Cache<ValueName, Rc<[u8]>, Bytes, ahash::RandomState>,
+}
+
+impl Cache {
+    pub fn new(bytes: usize) -> Cache {
+        // Fixed seeds: the names are made by this program, nobody can choose them to collide, and a run can be repeated.
+        let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
+        let values = unsync::Cache::with(
+            bytes / VALUE_BYTES_GUESS,
+            bytes as u64,
+            Bytes,
+            hasher,
+            Default::default(),
+        );
+        Cache { values }
+    }
+
+    pub fn set_bytes_max(&mut self, bytes: usize) {
+        if self.values.capacity() != bytes as u64 {
+            self.values.set_capacity(bytes as u64);
+        }
+    }
+
+    pub fn insert(&mut self, name: ValueName, value: Rc<[u8]>) {
+        self.values.insert(name, value);
+    }
+
+    /// Counts as a use of the value.
+    pub fn get(&mut self, name: &ValueName) -> Option<Rc<[u8]>> {
+        self.values.get(name).cloned()
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.values.weight()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_stays_within_its_bytes() {
+        let mut cache = Cache::new(64 * 1024);
+        let name = |n: u32| ValueName {
+            location: Location {
+                segment: 1,
+                offset_words: n,
+                bytes: 8,
+            },
+            sibling: 0,
+        };
+        for n in 0..1000 {
+            cache.insert(name(n), vec![n as u8; 1000].into());
+            assert!(cache.bytes() <= 64 * 1024);
+        }
+        assert_eq!(cache.get(&name(999)).as_deref(), Some(&[231u8; 1000][..]));
+        cache.set_bytes_max(4 * 1024);
+        assert!(cache.bytes() <= 4 * 1024);
+    }
+}

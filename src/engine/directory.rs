@@ -1,0 +1,151 @@
+//! The files of a shard in its data directory: opening them, making segments ready, throwing out rubbish.
+//!
+//! A file that the manifest does not name is rubbish, unless it holds a group of this log: then the manifest has lost an
+//! edit that was durable, and the shard does not start.
+
+use super::log::format::LOG_FORMAT;
+use super::log::group::{self, LogId, NoGroup};
+use super::log::segment;
+use super::manifest::{self, Manifest, State as ManifestState};
+use super::manifest_codec::Edit;
+use super::outcome::OpenError;
+use super::recovery;
+use super::shell::Shell;
+use super::state::State;
+use super::{Engine, Options, Recovery};
+use crate::base::limits::{PAGE_BYTES, SHARDS_MAX};
+use crate::base::planted::planted;
+use crate::runtime::Runtime;
+use crate::runtime::disk::{Disk, DiskCause, DiskError, File, Open};
+use std::rc::Rc;
+
+pub(super) async fn open(
+    runtime: &Runtime,
+    disk: &Disk,
+    options: Options,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(Engine, Recovery), OpenError> {
+    assert!(options.shard < options.shards && usize::from(options.shards) <= SHARDS_MAX);
+    disk.create_dir(segment::DIRECTORY).await?;
+    let loaded = manifest::load(disk, options.shard).await?;
+    let generation = loaded.as_ref().map_or(0, |(generation, _)| *generation);
+    let mut state = match loaded {
+        Some((_, state)) => state,
+        None => ManifestState::new(runtime.random_u64(), options.shard, options.shards),
+    };
+    if state.shards != options.shards {
+        return Err(OpenError::Damaged {
+            name: segment::DIRECTORY.to_string(),
+            what: "it was made for another number of shards",
+        });
+    }
+    let files = own_segments(disk, &options).await?;
+    for &number in &files {
+        let named = state
+            .segments
+            .iter()
+            .any(|segment| segment.number == number);
+        if !named {
+            check_rubbish(disk, &state, number, generation).await?;
+        }
+        state.apply(&Edit::HighestSegment(number));
+    }
+    let mut replayed = recovery::replay(runtime, disk, state, progress).await?;
+    let report = std::mem::take(&mut replayed.report);
+    let mut manifest = Manifest::create(disk, generation + 1, replayed.state.clone()).await?;
+    for number in files {
+        if !replayed.files.contains_key(&number) {
+            disk.remove(&segment::name(number)).await?;
+        }
+    }
+    manifest.remove_older().await?;
+    let shell = Rc::new(Shell::new(runtime, State::new(options, replayed)));
+    shell.prepare_one(&mut manifest).await;
+    if let Some(poisoned) = shell.poisoned() {
+        return Err(poisoned.cause.into());
+    }
+    shell.start_preparing(manifest);
+    Ok((Engine { shell }, report))
+}
+
+/// The numbers of the segment files of this shard, named or not.
+async fn own_segments(disk: &Disk, options: &Options) -> Result<Vec<u32>, DiskError> {
+    let names = disk.list(segment::DIRECTORY).await?;
+    let numbers = names.iter().filter_map(|name| segment::parse_name(name));
+    let own = numbers.filter(|&number| segment::belongs(number, options.shard, options.shards));
+    Ok(own.collect())
+}
+
+/// Refuses to go on if a file that the manifest does not name holds what was once acked.
+async fn check_rubbish(
+    disk: &Disk,
+    state: &ManifestState,
+    number: u32,
+    generation: u64,
+) -> Result<(), OpenError> {
+    let name = segment::name(number);
+    let lost = |what| OpenError::Damaged {
+        name: name.clone(),
+        what,
+    };
+    if generation == 0 {
+        return Err(lost("there are segments of this shard, and no manifest"));
+    }
+    let file = disk.open(&name, Open::Existing).await?;
+    if file.len() < PAGE_BYTES as u64 {
+        return Ok(());
+    }
+    let page = file.read_bulk_at(0, PAGE_BYTES).await?;
+    let log = LogId {
+        identity: state.identity,
+        shard: state.shard,
+    };
+    match group::read_header(&page, log, number, 0) {
+        Ok(_) => Err(lost("it holds groups, and the manifest does not name it")),
+        Err(NoGroup::Newer(found)) => Err(OpenError::NewerFormat {
+            name,
+            found,
+            known: LOG_FORMAT,
+        }),
+        Err(NoGroup::Foreign) => Ok(()),
+    }
+}
+
+/// Makes a new segment: file, name and manifest durable, in this order. `None`: the disk has no space for it now.
+pub(super) async fn prepare_segment(
+    manifest: &mut Manifest,
+    bytes: u64,
+) -> Result<Option<(u32, File)>, DiskError> {
+    let no_space = |error: DiskError| match error.cause {
+        DiskCause::NoSpace => Ok(None),
+        _ => Err(error),
+    };
+    if manifest.is_full()
+        && let Err(error) = manifest.rotate().await
+    {
+        return no_space(error);
+    }
+    let state = manifest.state();
+    let next = segment::next_number(state.highest_segment, state.shard, state.shards);
+    let number = next.expect("segment numbers outlast any disk");
+    let name = segment::name(number);
+    let disk = manifest.disk().clone();
+    let file = match disk.open(&name, Open::Create { len: bytes }).await {
+        Ok(file) => file,
+        Err(error) => {
+            match disk.remove(&name).await {
+                Ok(()) => {}
+                Err(error) if error.cause == DiskCause::NotFound => {}
+                Err(error) => return Err(error),
+            }
+            return no_space(error);
+        }
+    };
+    file.sync().await?;
+    if !planted!(SkippedDirectorySync) {
+        disk.sync_dir(segment::DIRECTORY).await?;
+    }
+    let segment = segment::Segment { number, bytes };
+    manifest.append(Edit::Segment(segment)).await?;
+    Ok(Some((number, file)))
+}

@@ -1,0 +1,67 @@
+//! What the engine answers, and why it refuses.
+
+use super::entry::Entry;
+use crate::runtime::disk::DiskError;
+use std::rc::Rc;
+
+/// What a shard can say of a key without waiting.
+#[derive(Clone, Debug)]
+pub enum Lookup {
+    Absent,
+    Found(Rc<Entry>),
+    /// The key lies where a log group was lost, or the log is poisoned: nothing may be minted, stored, voted or served.
+    Unsure(Unsure),
+    /// Only the disk knows (tables; under simulation also by chance): `Engine::lookup_slow`.
+    MustRead,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unsure {
+    #[error("its log is poisoned by a failed write or sync; restart the node to replay it")]
+    Poisoned,
+    #[error("a part of its log is damaged and this key may have been in it")]
+    Damaged,
+    #[error("its value fails its checksum")]
+    Checksum,
+    #[error("the disk failed to read it")]
+    Read,
+}
+
+/// Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendRefused {
+    #[error("the memory budget is used up")]
+    MemoryFull,
+    #[error("the disk budget is used up")]
+    DiskFull,
+    #[error("too much waits for the log")]
+    Overloaded,
+    /// Never met by an object with at most one new value within the limit.
+    #[error("the new values of this object do not fit one record together; bring them one by one")]
+    RecordTooLarge,
+    #[error(transparent)]
+    Unsure(#[from] Unsure),
+}
+
+/// The log of this shard is closed for good.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the log is poisoned: {cause}")]
+pub struct Poisoned {
+    pub cause: DiskError,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    #[error(
+        "{name} was written by a newer Armilla (format {found}, this program reads up to {known}); start that version, or use another --data directory"
+    )]
+    NewerFormat {
+        name: String,
+        found: u32,
+        known: u32,
+    },
+    #[error("{name} is damaged: {what}; restore it from a copy, or move the data directory away")]
+    Damaged { name: String, what: &'static str },
+}

@@ -1,0 +1,359 @@
+//! What a shard's engine knows, and how it changes from one wait to the next. No I/O.
+
+use super::cache::{Cache, ValueName};
+use super::entry::{Entry, GroupNumber, Location, NewValue, Place};
+use super::key::KeyRef;
+use super::log::format::GROUP_HEADER_BYTES;
+use super::log::group::{self, Arcs, LogId};
+use super::log::record::{self, NewRecord};
+use super::log::segment::{self, Segment};
+use super::log::writer::{Job, LogWriter, NoRoom};
+use super::memtable::{self, Memtable};
+use super::outcome::{AppendRefused, Lookup, Poisoned, Unsure};
+use super::recovery::{self, Replayed};
+use super::{Options, Statistics};
+use crate::base::limits::{PAGE_BYTES, PUT_DISK_PERCENT_MAX, SEGMENTS_AHEAD};
+use crate::base::marks::mark;
+use crate::base::planted::planted;
+use crate::causal::dot::Dot;
+use crate::causal::object::Object;
+use crate::runtime::buffer::PageBuffer;
+use crate::runtime::disk::{DiskError, File};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// The cache keeps at least this part of the memory, whatever the entries need.
+const CACHE_SHARE_MIN: usize = 8;
+/// The cache's bound follows the entries in steps of this part of the memory.
+const CACHE_STEPS: usize = 64;
+
+pub struct State {
+    options: Options,
+    memtable: Memtable,
+    cache: Cache,
+    writer: LogWriter,
+    files: BTreeMap<u32, File>,
+    damaged: Arcs,
+    next_sequence: u64,
+    poisoned: Option<Poisoned>,
+    closed: bool,
+    /// The last segment that was wanted could not be made for want of space.
+    disk_full: bool,
+    segment_bytes: u64,
+    manifest_bytes: u64,
+    counters: Statistics,
+}
+
+impl State {
+    pub fn new(options: Options, replayed: Replayed) -> State {
+        let log = LogId {
+            identity: replayed.state.identity,
+            shard: options.shard,
+        };
+        let mut state = State {
+            cache: Cache::new(options.memory_bytes / CACHE_SHARE_MIN),
+            writer: LogWriter::new(log, replayed.chain, replayed.next_number),
+            memtable: replayed.memtable,
+            files: replayed.files,
+            damaged: replayed.state.damaged,
+            next_sequence: replayed.next_sequence,
+            poisoned: None,
+            closed: false,
+            disk_full: false,
+            segment_bytes: replayed.state.segment_bytes(),
+            manifest_bytes: 0,
+            counters: Statistics::default(),
+            options,
+        };
+        state.share_memory();
+        state
+    }
+
+    pub fn lookup(&self, key: KeyRef<'_>) -> Lookup {
+        if let Some(unsure) = self.unsure(key) {
+            return Lookup::Unsure(unsure);
+        }
+        match self.memtable.get(key) {
+            Some(entry) => Lookup::Found(entry.clone()),
+            None => Lookup::Absent,
+        }
+    }
+
+    fn unsure(&self, key: KeyRef<'_>) -> Option<Unsure> {
+        if planted!(UnsureServed) {
+            return None;
+        }
+        if self.poisoned.is_some() {
+            return Some(Unsure::Poisoned);
+        }
+        group::has_arc(&self.damaged, record::arc(key.position)).then_some(Unsure::Damaged)
+    }
+
+    pub fn append(
+        &mut self,
+        key: KeyRef<'_>,
+        object: Object<NewValue<'_>>,
+        mine: Option<Dot>,
+    ) -> Result<GroupNumber, AppendRefused> {
+        if let Some(unsure) = self.unsure(key) {
+            return Err(unsure.into());
+        }
+        if self.closed {
+            return Err(AppendRefused::Overloaded);
+        }
+        let record = NewRecord::new(key, &object);
+        self.admit(key, &object, record.bytes())?;
+        let reserved = self
+            .writer
+            .reserve(record.bytes(), record::arc(key.position));
+        let reserved = reserved.map_err(|no_room| match no_room {
+            NoRoom::Record => AppendRefused::RecordTooLarge,
+            NoRoom::Segment if self.disk_full => AppendRefused::DiskFull,
+            NoRoom::Segment | NoRoom::Waiting => AppendRefused::Overloaded,
+        })?;
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        let out = self.writer.reserved_bytes(reserved);
+        record.encode(sequence, reserved.segment, reserved.offset_words, out);
+        let location = Location {
+            segment: reserved.segment,
+            offset_words: reserved.offset_words,
+            bytes: record.bytes() as u32,
+        };
+        let entry = Entry {
+            object: Rc::new(self.settle_values(object, location, key)),
+            mine,
+            group: reserved.group,
+        };
+        self.memtable.insert(key, entry);
+        self.share_memory();
+        Ok(reserved.group)
+    }
+
+    /// Refuses what the budgets do not allow.
+    fn admit(
+        &self,
+        key: KeyRef<'_>,
+        object: &Object<NewValue<'_>>,
+        record_bytes: usize,
+    ) -> Result<(), AppendRefused> {
+        let memory_max = self.options.memory_bytes - self.options.memory_bytes / CACHE_SHARE_MIN;
+        let mut bytes = memtable::object_bytes(key.key.len(), object);
+        for sibling in &object.siblings {
+            bytes += match &sibling.value {
+                NewValue::Put(value) => memtable::inline_bytes(value.len()),
+                NewValue::Keep(Place::Inline(value)) => memtable::inline_bytes(value.len()),
+                NewValue::Keep(Place::Nowhere | Place::At { .. }) => 0,
+            };
+        }
+        // A delete makes an entry no larger than it was by much, and is how room is made: only puts are refused.
+        let puts = object
+            .siblings
+            .iter()
+            .any(|sibling| matches!(sibling.value, NewValue::Put(_)));
+        if puts && self.memtable.bytes() + bytes > memory_max {
+            return Err(AppendRefused::MemoryFull);
+        }
+        let needed = (record_bytes + GROUP_HEADER_BYTES).next_multiple_of(PAGE_BYTES) as u64;
+        let used = u128::from(self.segment_bytes - self.writer.unwritten_bytes() + needed);
+        let used_max = u128::from(self.disk_share()) * u128::from(PUT_DISK_PERCENT_MAX) / 100;
+        if puts && used > used_max {
+            mark!(DiskFull);
+            return Err(AppendRefused::DiskFull);
+        }
+        Ok(())
+    }
+
+    /// The object as memory keeps it: small values in the entry, others in the cache and in the record.
+    fn settle_values(
+        &mut self,
+        object: Object<NewValue<'_>>,
+        location: Location,
+        key: KeyRef<'_>,
+    ) -> Object<Place> {
+        self.counters.user_bytes_written += key.key.len() as u64;
+        let mut siblings = Vec::with_capacity(object.siblings.len());
+        for (nth, sibling) in object.siblings.into_iter().enumerate() {
+            let name = ValueName {
+                location,
+                sibling: nth as u16,
+            };
+            let place = match &sibling.value {
+                NewValue::Keep(place) => place.clone(),
+                NewValue::Put(bytes) => {
+                    self.counters.user_bytes_written += bytes.len() as u64;
+                    let place = recovery::value_place(bytes, name);
+                    if matches!(place, Place::At { .. }) {
+                        self.cache.insert(name, Rc::from(*bytes));
+                    }
+                    place
+                }
+            };
+            siblings.push(sibling.with_value(place));
+        }
+        Object {
+            vector: object.vector,
+            siblings,
+        }
+    }
+
+    /// The cache gets what the entries leave, in steps.
+    fn share_memory(&mut self) {
+        let memory = self.options.memory_bytes;
+        let left = memory
+            .saturating_sub(self.memtable.bytes())
+            .max(memory / CACHE_SHARE_MIN);
+        let step = (memory / CACHE_STEPS).max(1);
+        self.cache
+            .set_bytes_max((left / step * step).max(memory / CACHE_SHARE_MIN));
+    }
+
+    /// Bytes of the data directory that this shard may take.
+    fn disk_share(&self) -> u64 {
+        self.options.disk_bytes / u64::from(self.options.shards)
+    }
+
+    /// The size of the segment to be made ready now, if one is wanted.
+    pub fn wanted_segment(&mut self) -> Option<u64> {
+        let enough = self.writer.segments_ready() >= SEGMENTS_AHEAD;
+        if enough || self.closed || self.poisoned.is_some() {
+            return None;
+        }
+        let bytes = segment::size(self.segment_bytes, self.options.value_bytes_max);
+        let fits = self.segment_bytes + self.manifest_bytes + bytes <= self.disk_share();
+        if !fits {
+            self.on_disk_full();
+        }
+        fits.then_some(bytes)
+    }
+
+    pub fn on_disk_full(&mut self) {
+        mark!(DiskFull);
+        self.disk_full = true;
+    }
+
+    pub fn on_segment(&mut self, segment: Segment, file: File, manifest_bytes: u64) {
+        self.disk_full = false;
+        self.files.insert(segment.number, file);
+        self.segment_bytes += segment.bytes;
+        self.manifest_bytes = manifest_bytes;
+        self.writer.add_segment(segment);
+    }
+
+    pub fn take_job(&mut self) -> Option<(Job, File)> {
+        let job = self.writer.take_job()?;
+        Some(self.with_file(job))
+    }
+
+    pub fn wants_mark(&self) -> bool {
+        self.writer.wants_mark()
+    }
+
+    pub fn take_mark(&mut self) -> Option<(Job, File)> {
+        if !self.wants_mark() {
+            return None;
+        }
+        let job = self.writer.take_mark()?;
+        Some(self.with_file(job))
+    }
+
+    fn with_file(&self, job: Job) -> (Job, File) {
+        let file = self
+            .files
+            .get(&job.segment)
+            .expect("the writer has only ready segments");
+        (job, file.clone())
+    }
+
+    pub fn on_durable(&mut self, number: GroupNumber, buffer: PageBuffer, len: usize) {
+        self.counters.log_bytes_written += len as u64;
+        self.counters.groups_written += 1;
+        self.writer.on_durable(number, buffer);
+    }
+
+    pub fn poison(&mut self, cause: DiskError) -> Poisoned {
+        mark!(Poisoned);
+        self.poisoned.get_or_insert(Poisoned { cause }).clone()
+    }
+
+    pub fn poisoned(&self) -> Option<Poisoned> {
+        self.poisoned.clone()
+    }
+
+    pub fn close(&mut self) {
+        self.closed = true;
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    pub fn wants_segments(&self) -> bool {
+        self.writer.segments_ready() < SEGMENTS_AHEAD
+    }
+
+    pub fn durable(&self) -> GroupNumber {
+        self.writer.durable()
+    }
+
+    pub fn cached_value(&mut self, place: &Place) -> Option<Rc<[u8]>> {
+        match place {
+            Place::Nowhere => None,
+            Place::Inline(bytes) => Some(bytes.clone()),
+            Place::At {
+                location, sibling, ..
+            } => {
+                let found = self.peek_value(*location, *sibling);
+                match found {
+                    Some(_) => self.counters.cache_hits += 1,
+                    None => self.counters.cache_misses += 1,
+                }
+                found
+            }
+        }
+    }
+
+    /// As `cached_value`, uncounted.
+    pub fn peek_value(&mut self, location: Location, sibling: u16) -> Option<Rc<[u8]>> {
+        self.cache.get(&ValueName { location, sibling })
+    }
+
+    /// The file to read a value of this key from.
+    pub fn file(&self, key: KeyRef<'_>, segment: u32) -> Result<File, Unsure> {
+        match self.unsure(key) {
+            Some(unsure) => Err(unsure),
+            None => self.files.get(&segment).cloned().ok_or(Unsure::Checksum),
+        }
+    }
+
+    pub fn cache_value(&mut self, location: Location, sibling: u16, value: Rc<[u8]>) {
+        self.cache.insert(ValueName { location, sibling }, value);
+    }
+
+    /// What a store does that takes a read error for "not found"; only a planted bug calls it.
+    pub fn forget(&mut self, key: KeyRef<'_>) {
+        let entry = Entry {
+            object: Rc::new(Object {
+                vector: Default::default(),
+                siblings: Vec::new(),
+            }),
+            mine: None,
+            group: self.durable(),
+        };
+        self.memtable.insert(key, entry);
+    }
+
+    pub fn memtable(&self) -> &Memtable {
+        &self.memtable
+    }
+
+    pub fn statistics(&self) -> Statistics {
+        Statistics {
+            keys: self.memtable.keys(),
+            entry_bytes: self.memtable.bytes() as u64,
+            cached_value_bytes: self.cache.bytes(),
+            disk_bytes: self.segment_bytes + self.manifest_bytes,
+            ..self.counters
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! What the operator sets, after flags and defaults are resolved.
+
+use crate::base::limits;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The base port P; shard i listens at P + 1 + i. Port 0 lets the system choose all of them.
+    pub listen: SocketAddr,
+    pub admin: Option<SocketAddr>,
+    pub data: PathBuf,
+    /// Bytes that entries and cached values may take.
+    pub memory_bytes: usize,
+    pub value_bytes_max: usize,
+    /// Bytes that the data directory may take.
+    pub disk_bytes: u64,
+}
+
+impl Options {
+    pub fn shard_address(&self, shard: u16) -> SocketAddr {
+        let mut address = self.listen;
+        if address.port() != 0 {
+            address.set_port(address.port() + 1 + shard);
+        }
+        address
+    }
+}
+
+/// Where a client is served: what was asked for, with the system's choices filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ports {
+    pub base: SocketAddr,
+    pub shards: Vec<SocketAddr>,
+    pub admin: Option<SocketAddr>,
+}
+
+/// The admin port that belongs to a base port: ten below it.
+pub fn admin_address(listen: SocketAddr) -> SocketAddr {
+    let mut address = listen;
+    address.set_port(listen.port().saturating_sub(limits::ADMIN_PORT_BELOW));
+    address
+}

@@ -1,0 +1,208 @@
+//! Gets: from memory in the same turn, from the disk in a task, never from a state that is not durable.
+
+use super::shard::{Shard, SharedShard};
+use super::waiters::{Asker, Waiter, Waiting};
+use crate::base::planted::planted;
+use crate::causal::object::{Kind, Object, Sibling};
+use crate::coordinator::get::{Answer, Get, Step, shown};
+use crate::coordinator::quorum::Quorum;
+use crate::engine::key::{Key, KeyRef};
+use crate::engine::{Engine, Entry, Lookup, Place, Unsure};
+use crate::ring::position::Position;
+use crate::runtime::Queue;
+use crate::runtime::net::ConnectionId;
+use crate::wire::message::{DotView, Receipt, Reply, Request, SiblingView, Status};
+use std::rc::Rc;
+
+/// Copies of a key in a ring of one node.
+pub const COPIES: u8 = 3;
+pub const MEMBERS: usize = 1;
+
+/// What became of the value of a sibling that is shown.
+type Value = Result<Rc<[u8]>, Unsure>;
+
+pub fn on_get(shard: &mut Shard, shared: &SharedShard, id: ConnectionId, request: &Request<'_>) {
+    let quorum = match Quorum::of(COPIES, MEMBERS, request.read_quorum, 0) {
+        Ok(quorum) => quorum,
+        Err(why) => {
+            let message = why.to_string();
+            return shard.reply_message(id, request.id, Status::QuorumImpossible, &message);
+        }
+    };
+    let key = KeyRef {
+        position: Position::of(request.bucket, request.key),
+        bucket: request.bucket,
+        key: request.key,
+    };
+    let asker = shard.begin(id, request);
+    let lookup = engine(shard).lookup(key);
+    match lookup {
+        Lookup::MustRead => {
+            let (shared, key, engine) = (shared.clone(), Key::from(key), engine(shard).clone());
+            shard.runtime.clone().spawn(Queue::Foreground, async move {
+                let found = engine.lookup_slow(key.as_ref()).await;
+                let mut shard = shared.borrow_mut();
+                on_lookup(&mut shard, &shared, asker, key.as_ref(), found, quorum);
+                shard.flush();
+            });
+        }
+        found => on_lookup(shard, shared, asker, key, found, quorum),
+    }
+}
+
+fn engine(shard: &Shard) -> &Engine {
+    &shard
+        .store
+        .as_ref()
+        .expect("a serving shard has a store")
+        .engine
+}
+
+fn on_lookup(
+    shard: &mut Shard,
+    shared: &SharedShard,
+    asker: Asker,
+    key: KeyRef<'_>,
+    found: Lookup,
+    quorum: Quorum,
+) {
+    match found {
+        Lookup::Absent => answer(shard, shared, asker, key, None, quorum),
+        Lookup::Found(entry) => {
+            let durable = entry.group <= engine(shard).durable_group();
+            if durable || planted!(ReadBeforeSync) {
+                return answer(shard, shared, asker, key, Some(entry), quorum);
+            }
+            let group = entry.group;
+            let waiting = Waiting::Get {
+                key: Key::from(key),
+                entry,
+                quorum,
+            };
+            shard.waiters.add(group, Waiter { asker, waiting });
+        }
+        Lookup::Unsure(why) => shard.finish_message(asker, Status::Unsure, &why.to_string()),
+        Lookup::MustRead => unreachable!("lookup_slow answers"),
+    }
+}
+
+/// Answers from the durable state `entry`; its values come from memory now or from the disk in a task.
+pub fn answer(
+    shard: &mut Shard,
+    shared: &SharedShard,
+    asker: Asker,
+    key: KeyRef<'_>,
+    entry: Option<Rc<Entry>>,
+    quorum: Quorum,
+) {
+    let mut get = Get::new(quorum);
+    let (object, receipt) = match get.on_answer(entry.map(|e| e.object.clone())) {
+        Step::Done(Answer { object, receipt }) => (object, receipt),
+        Step::Pending | Step::Lost(_) => unreachable!("one replica has voted"),
+    };
+    let Some(object) = object else {
+        return reply(shard, asker, key, None, &[], receipt);
+    };
+    let engine = engine(shard);
+    let cached: Option<Vec<Value>> = shown(&object.siblings)
+        .map(|s| match s.kind {
+            Kind::ValueLost => Some(Err(Unsure::Checksum)),
+            Kind::Value | Kind::Tombstone => engine.cached_value(&s.value).map(Ok),
+        })
+        .collect();
+    if let Some(values) = cached {
+        return reply(shard, asker, key, Some(&object), &values, receipt);
+    }
+    let (shared, key, engine) = (shared.clone(), Key::from(key), engine.clone());
+    shard.runtime.clone().spawn(Queue::Foreground, async move {
+        let values = read_values(&engine, key.as_ref(), &object).await;
+        let mut shard = shared.borrow_mut();
+        reply(
+            &mut shard,
+            asker,
+            key.as_ref(),
+            Some(&object),
+            &values,
+            receipt,
+        );
+        shard.flush();
+    });
+}
+
+async fn read_values(engine: &Engine, key: KeyRef<'_>, object: &Object<Place>) -> Vec<Value> {
+    let mut values = Vec::new();
+    for sibling in shown(&object.siblings) {
+        values.push(match engine.cached_value(&sibling.value) {
+            Some(value) => Ok(value),
+            None if sibling.kind == Kind::ValueLost => Err(Unsure::Checksum),
+            None => engine.read_value(key, sibling.dot, &sibling.value).await,
+        });
+    }
+    values
+}
+
+/// `values` are those of the siblings shown, in their order.
+fn reply(
+    shard: &mut Shard,
+    asker: Asker,
+    key: KeyRef<'_>,
+    object: Option<&Object<Place>>,
+    values: &[Value],
+    receipt: Receipt,
+) {
+    shard.end(asker);
+    let failed = values
+        .iter()
+        .find_map(|v| v.as_ref().err().filter(|e| **e != Unsure::Checksum));
+    if let Some(why) = failed {
+        let message = why.to_string();
+        return shard.reply_message(asker.connection, asker.request, Status::Unsure, &message);
+    }
+    let mut context = Vec::new();
+    let mut views: Vec<SiblingView<'_>> = Vec::with_capacity(values.len());
+    if let Some(object) = object {
+        let identity = &shard.identity;
+        let vector = &object.vector;
+        identity
+            .keys
+            .seal(identity.cluster, key.bucket, key.key, vector, &mut context);
+        views.extend(shown(&object.siblings).zip(values).map(view));
+    }
+    let status = match views.as_slice() {
+        [] => Status::NotFound,
+        views if views.iter().all(|v| v.lost) => Status::ValueLost,
+        _ => Status::Ok,
+    };
+    let message = match status {
+        Status::ValueLost => {
+            "the value fails its checksum and cannot be read; a put with this context replaces it"
+        }
+        _ => "",
+    };
+    let reply = Reply {
+        id: asker.request,
+        status: Some(status),
+        message,
+        siblings: &views,
+        context: &context,
+        receipt: Some(receipt),
+        ..Reply::default()
+    };
+    shard.reply(asker.connection, &reply);
+}
+
+fn view<'a>((sibling, value): (&Sibling<Place>, &'a Value)) -> SiblingView<'a> {
+    SiblingView {
+        value: value.as_deref().unwrap_or_default(),
+        lost: value.is_err(),
+        written: sibling.written,
+        expires: sibling.expires,
+        value_hash: sibling.value_hash,
+        dot: DotView {
+            incarnation: sibling.dot.actor.incarnation.0,
+            birth: sibling.dot.actor.birth,
+            counter: sibling.dot.counter,
+        },
+        operation: sibling.operation,
+    }
+}

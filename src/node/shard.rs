@@ -1,0 +1,431 @@
+//! One shard: takes events, answers requests. One owner, one loop: next event, apply, flush.
+//!
+//! A request that memory can answer is answered in the same turn. Puts wait in `waiters` for their commit group; gets whose
+//! value is on disk, and writes whose key must be read first, go on in tasks of their own and come back here.
+
+use super::admin;
+use super::config::{Options, Ports};
+use super::connection::Connections;
+use super::status::{Counters, Phase};
+use super::waiters::{Asker, Waiter, Waiters, Waiting};
+use super::{reads, writes};
+use crate::base::limits;
+use crate::base::units::Nanos;
+use crate::causal::actor::Mint;
+use crate::coordinator::put::Verdict;
+use crate::engine::{Engine, GroupNumber};
+use crate::replica::identity::Identity;
+use crate::replica::key_queue::KeyQueue;
+use crate::runtime::Runtime;
+use crate::runtime::net::{ConnectionId, Door, Event, Net};
+use crate::runtime::notify::Notify;
+use crate::wire::PROTOCOL_VERSION as PROTOCOL;
+use crate::wire::codec::{self, RequestLimits};
+use crate::wire::frame::{self, REQUEST_IDENTIFIER, Split};
+use crate::wire::message::{HelloReply, Op, Receipt, Reply, Request, Status};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+pub type SharedShard = Rc<RefCell<Shard>>;
+
+/// What a shard has once its log is open.
+pub struct Store {
+    pub engine: Engine,
+    pub mint: Mint,
+    pub key_queue: KeyQueue<writes::Job>,
+}
+
+pub struct Shard {
+    pub runtime: Runtime,
+    pub net: Net,
+    pub identity: Identity,
+    pub ports: Ports,
+    pub request_limits: RequestLimits,
+    pub store: Option<Store>,
+    pub phase: Phase,
+    /// Replay: bytes done, bytes in all.
+    pub replayed: (u64, u64),
+    pub waiters: Waiters,
+    pub connections: Connections,
+    pub counters: Counters,
+    /// Requests under way, of all connections.
+    pub in_flight: usize,
+    pub started: Nanos,
+    /// Set when somebody asked this node to stop.
+    pub stopping: Rc<Notify>,
+    builder: codec::Builder,
+}
+
+pub fn begin_serving(shard: &SharedShard, engine: Engine, mint: Mint) {
+    let mut state = shard.borrow_mut();
+    state.store = Some(Store {
+        engine,
+        mint,
+        key_queue: KeyQueue::default(),
+    });
+    if state.phase == Phase::Starting {
+        state.phase = Phase::Serving;
+    }
+}
+
+impl Shard {
+    pub fn new(runtime: &Runtime, options: &Options, ports: &Ports, identity: &Identity) -> Shard {
+        Shard {
+            runtime: runtime.clone(),
+            net: runtime.net(),
+            identity: identity.clone(),
+            ports: ports.clone(),
+            request_limits: RequestLimits {
+                value_bytes_max: options.value_bytes_max,
+            },
+            store: None,
+            phase: Phase::Starting,
+            replayed: (0, 0),
+            waiters: Waiters::default(),
+            connections: Connections::default(),
+            counters: Counters::default(),
+            in_flight: 0,
+            started: runtime.now(),
+            stopping: Rc::new(Notify::default()),
+            builder: codec::Builder::default(),
+        }
+    }
+
+    pub fn on_event(&mut self, shared: &SharedShard, event: Event) {
+        match event {
+            Event::Accepted {
+                connection, door, ..
+            } => self.on_accepted(connection, door),
+            Event::Chunk { connection, bytes } => self.on_chunk(shared, connection, &bytes),
+            Event::Sent { connection, buffer } => self.on_sent(shared, connection, buffer),
+            Event::Closed { connection, .. } => {
+                self.connections.close(connection);
+            }
+            Event::Connected { connection } => self.net.close(connection),
+            Event::Stop => {
+                self.phase = Phase::Stopping;
+                self.net.stop_listening();
+                self.stopping.notify();
+            }
+        }
+    }
+
+    /// Sends what this turn gathered.
+    pub fn flush(&mut self) {
+        self.connections.flush(&self.net);
+    }
+
+    fn on_accepted(&mut self, id: ConnectionId, door: Door) {
+        self.counters.connections_accepted += 1;
+        self.connections.open(id, door);
+        if self.connections.len() > limits::CONNECTIONS_MAX {
+            self.counters.connections_refused += 1;
+            let message = "too many connections to this node; close some, or ask another node";
+            self.reply_message(id, 0, Status::Overloaded, message);
+            self.close_after_replies(id);
+        }
+    }
+
+    fn on_chunk(&mut self, shared: &SharedShard, id: ConnectionId, bytes: &[u8]) {
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        if connection.inbox.is_empty() {
+            // The usual case: whole frames, served from the ring's own buffer.
+            let used = self.consume(shared, id, bytes);
+            if let Some(connection) = self.connections.get(id) {
+                connection.inbox.extend_from_slice(&bytes[used..]);
+            }
+        } else {
+            connection.inbox.extend_from_slice(bytes);
+            self.consume_inbox(shared, id);
+        }
+    }
+
+    fn on_sent(&mut self, shared: &SharedShard, id: ConnectionId, buffer: Vec<u8>) {
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        connection.on_sent(buffer, &self.net);
+        if !connection.is_clogged() && !connection.inbox.is_empty() {
+            self.consume_inbox(shared, id);
+        }
+        self.connections.touch(id);
+    }
+
+    fn consume_inbox(&mut self, shared: &SharedShard, id: ConnectionId) {
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        let mut inbox = std::mem::take(&mut connection.inbox);
+        let used = self.consume(shared, id, &inbox);
+        inbox.drain(..used);
+        if let Some(connection) = self.connections.get(id) {
+            connection.inbox = inbox;
+        }
+    }
+
+    /// Serves the whole requests at the front of `bytes`; returns how many bytes they took.
+    fn consume(&mut self, shared: &SharedShard, id: ConnectionId, bytes: &[u8]) -> usize {
+        let mut used = 0;
+        loop {
+            let Some(connection) = self.connections.get(id) else {
+                return bytes.len();
+            };
+            if connection.is_closing() {
+                return bytes.len();
+            }
+            if connection.is_clogged() {
+                return used;
+            }
+            let rest = &bytes[used..];
+            if connection.door == Door::Admin {
+                return used + self.on_admin(id, rest);
+            }
+            match frame::split(
+                rest,
+                REQUEST_IDENTIFIER,
+                self.request_limits.frame_bytes_max(),
+            ) {
+                Split::NeedMore { .. } => return used,
+                Split::Frame { len } => {
+                    used += len;
+                    self.on_frame(shared, id, &rest[..len]);
+                }
+                Split::Bad(why) => {
+                    self.counters.frames_refused += 1;
+                    self.reply_message(id, 0, Status::BadRequest, &why.to_string());
+                    self.close_after_replies(id);
+                }
+            }
+        }
+    }
+
+    fn on_admin(&mut self, id: ConnectionId, bytes: &[u8]) -> usize {
+        let answer = admin::answer(bytes, self);
+        let used = answer.used;
+        if let Some(connection) = self.connections.get(id) {
+            connection.outbox.extend_from_slice(&answer.bytes);
+            if answer.close {
+                connection.close_after_replies();
+            }
+        }
+        self.connections.touch(id);
+        used
+    }
+
+    fn on_frame(&mut self, shared: &SharedShard, id: ConnectionId, frame: &[u8]) {
+        match codec::decode_request(frame, self.request_limits) {
+            Ok(request) => self.on_request(shared, id, &request),
+            Err(bad) => {
+                self.counters.frames_refused += 1;
+                let (status, message) = (bad.reason.status(), bad.reason.to_string());
+                self.reply_message(id, bad.id.unwrap_or(0), status, &message);
+                if bad.id.is_none() {
+                    // Nobody can tell what else of this stream means what it says.
+                    self.close_after_replies(id);
+                }
+            }
+        }
+    }
+
+    fn on_request(&mut self, shared: &SharedShard, id: ConnectionId, request: &Request<'_>) {
+        self.counters.requests += 1;
+        match request.op {
+            Op::Hello => return self.on_hello(id, request),
+            Op::Status => return self.on_status(id, request.id),
+            Op::Get | Op::Put | Op::Delete => {}
+        }
+        if let Some(message) = self.phase.refusal() {
+            return self.reply_message(id, request.id, Status::NotReady, message);
+        }
+        let in_flight = self.connections.get(id).map_or(0, |c| c.in_flight);
+        if in_flight >= limits::CONNECTION_REQUESTS_MAX
+            || self.in_flight >= limits::SHARD_REQUESTS_MAX
+        {
+            let message = "too many requests wait for the disk; send fewer at a time";
+            return self.reply_message(id, request.id, Status::Overloaded, message);
+        }
+        if !request.bucket.is_empty() {
+            let message = "this node has no buckets but the default one, whose name is empty";
+            return self.reply_message(id, request.id, Status::BucketUnknown, message);
+        }
+        match request.op {
+            Op::Get => reads::on_get(self, shared, id, request),
+            _ => writes::on_write(self, shared, id, request),
+        }
+    }
+
+    fn on_hello(&mut self, id: ConnectionId, request: &Request<'_>) {
+        if request.protocol > PROTOCOL {
+            let message = format!("this node speaks protocol {} at most", PROTOCOL);
+            return self.reply_message(id, request.id, Status::ProtocolVersion, &message);
+        }
+        let shard_ports: Vec<u16> = self.ports.shards.iter().map(|a| a.port()).collect();
+        let hello = HelloReply {
+            protocol: PROTOCOL,
+            features: 0,
+            cluster: self.identity.cluster,
+            node: self.identity.node,
+            ring_epoch: 1,
+            virtual_nodes: self.identity.virtual_nodes,
+            shard_ports: &shard_ports,
+            value_bytes_max: self.request_limits.value_bytes_max as u32,
+        };
+        let reply = Reply {
+            id: request.id,
+            status: Some(Status::Ok),
+            hello: Some(hello),
+            ..Reply::default()
+        };
+        self.reply(id, &reply);
+    }
+
+    fn on_status(&mut self, id: ConnectionId, request: u64) {
+        let json = super::status::report(self).to_string();
+        let serves = self.phase == Phase::Serving;
+        let reply = Reply {
+            id: request,
+            status: Some(if serves { Status::Ok } else { Status::NotReady }),
+            status_json: &json,
+            ..Reply::default()
+        };
+        self.reply(id, &reply);
+    }
+
+    /// All groups up to this one are durable: their replies may leave.
+    pub fn on_durable(&mut self, shared: &SharedShard, group: GroupNumber) {
+        for waiter in self.waiters.durable(group) {
+            let asker = waiter.asker;
+            match waiter.waiting {
+                Waiting::Put(mut put) => {
+                    let verdict = put.on_vote();
+                    self.finish_put(asker, verdict.expect("one replica, one vote"));
+                }
+                Waiting::Refused(why) => writes::refuse(self, asker, why),
+                Waiting::Get { key, entry, quorum } => {
+                    reads::answer(self, shared, asker, key.as_ref(), Some(entry), quorum);
+                }
+            }
+        }
+    }
+
+    /// The log is closed for good: what was under way is unknown, what only read is unsure.
+    pub fn on_poisoned(&mut self) {
+        self.phase = Phase::Poisoned;
+        for Waiter { asker, waiting } in self.waiters.all() {
+            match waiting {
+                Waiting::Put(mut put) => {
+                    let verdict = put.on_unsure();
+                    self.finish_put(asker, verdict.expect("one replica, one refusal"));
+                }
+                Waiting::Refused(_) | Waiting::Get { .. } => {
+                    let message = crate::engine::Unsure::Poisoned.to_string();
+                    self.finish_message(asker, Status::Unsure, &message);
+                }
+            }
+        }
+    }
+
+    /// Looks for requests past their deadline.
+    pub fn on_tick(&mut self) {
+        for Waiter { asker, waiting } in self.waiters.expired(self.runtime.now()) {
+            match waiting {
+                Waiting::Put(put) => self.finish_put(asker, put.on_deadline()),
+                Waiting::Refused(_) | Waiting::Get { .. } => {
+                    let message = "the disk did not answer in time; nothing was changed";
+                    self.finish_message(asker, Status::Overloaded, message);
+                }
+            }
+        }
+    }
+
+    pub fn finish_put(&mut self, asker: Asker, verdict: Verdict) {
+        let message = match verdict.status {
+            Status::Ok => "",
+            Status::Timeout => "the disk did not answer in time; the write may still happen",
+            _ => "the log failed while the write was under way; it may or may not be there",
+        };
+        self.finish(asker, verdict.status, message, verdict.receipt);
+    }
+
+    /// Registers a request that is answered later.
+    pub fn begin(&mut self, connection: ConnectionId, request: &Request<'_>) -> Asker {
+        self.in_flight += 1;
+        if let Some(connection) = self.connections.get(connection) {
+            connection.in_flight += 1;
+        }
+        let timeout_ms = match u64::from(request.timeout_ms) {
+            0 => limits::TIMEOUT_MS_DEFAULT,
+            ms => ms.min(limits::TIMEOUT_MS_MAX),
+        };
+        let deadline = Nanos(self.runtime.now().0 + timeout_ms * 1_000_000);
+        Asker {
+            connection,
+            request: request.id,
+            deadline,
+        }
+    }
+
+    /// Ends what `begin` registered; the reply itself is the caller's.
+    pub fn end(&mut self, asker: Asker) {
+        assert!(self.in_flight > 0, "a request ended that was not begun");
+        self.in_flight -= 1;
+        if let Some(connection) = self.connections.get(asker.connection) {
+            connection.in_flight -= 1;
+        }
+    }
+
+    pub fn finish_message(&mut self, asker: Asker, status: Status, message: &str) {
+        self.finish(asker, status, message, None);
+    }
+
+    fn finish(&mut self, asker: Asker, status: Status, message: &str, receipt: Option<Receipt>) {
+        self.end(asker);
+        let reply = Reply {
+            id: asker.request,
+            status: Some(status),
+            message,
+            receipt,
+            ..Reply::default()
+        };
+        self.reply(asker.connection, &reply);
+    }
+
+    pub fn reply_message(&mut self, id: ConnectionId, request: u64, status: Status, message: &str) {
+        let reply = Reply {
+            id: request,
+            status: Some(status),
+            message,
+            ..Reply::default()
+        };
+        self.reply(id, &reply);
+    }
+
+    /// Puts a reply into the connection's outbox; `flush` sends it.
+    pub fn reply(&mut self, id: ConnectionId, reply: &Reply<'_>) {
+        self.counters.on_reply(reply.status);
+        if let Some(connection) = self.connections.get(id) {
+            codec::encode_reply_into(&mut connection.outbox, &mut self.builder, reply);
+            self.connections.touch(id);
+        }
+    }
+
+    fn close_after_replies(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get(id) {
+            connection.close_after_replies();
+            self.connections.touch(id);
+        }
+    }
+
+    /// Nothing is under way and every reply has left.
+    pub fn is_drained(&self) -> bool {
+        self.in_flight == 0 && self.connections.unsent_bytes() == 0
+    }
+
+    pub fn close_all(&mut self) {
+        for id in self.connections.ids() {
+            self.net.close(id);
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Requests that wait for a commit group: their replies leave when it is durable, and not before.
+
+use crate::base::units::Nanos;
+use crate::coordinator::put::Put;
+use crate::coordinator::quorum::Quorum;
+use crate::engine::key::Key;
+use crate::engine::{Entry, GroupNumber};
+use crate::replica::write::Refusal;
+use crate::runtime::net::ConnectionId;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// Whom the reply goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    pub connection: ConnectionId,
+    pub request: u64,
+    pub deadline: Nanos,
+}
+
+#[derive(Debug)]
+pub enum Waiting {
+    /// A put or delete, minted here or held from an earlier try.
+    Put(Put),
+    /// A refusal that tells of a state which is not durable yet.
+    Refused(Refusal),
+    /// A get of a state which is not durable yet.
+    Get {
+        key: Key,
+        entry: Rc<Entry>,
+        quorum: Quorum,
+    },
+}
+
+#[derive(Debug)]
+pub struct Waiter {
+    pub asker: Asker,
+    pub waiting: Waiting,
+}
+
+/// The waiters of each group, at most a few groups at a time.
+#[derive(Debug, Default)]
+pub struct Waiters {
+    groups: BTreeMap<GroupNumber, Vec<Waiter>>,
+}
+
+impl Waiters {
+    pub fn add(&mut self, group: GroupNumber, waiter: Waiter) {
+        self.groups.entry(group).or_default().push(waiter);
+    }
+
+    /// Takes out those whose group is durable, in the order of the groups.
+    pub fn durable(&mut self, durable: GroupNumber) -> Vec<Waiter> {
+        let mut ready = Vec::new();
+        while let Some(first) = self.groups.first_entry() {
+            if *first.key() > durable {
+                break;
+            }
+            match ready.is_empty() {
+                true => ready = first.remove(),
+                false => ready.extend(first.remove()),
+            }
+        }
+        ready
+    }
+
+    pub fn all(&mut self) -> Vec<Waiter> {
+        std::mem::take(&mut self.groups)
+            .into_values()
+            .flatten()
+            .collect()
+    }
+
+    /// Takes out those whose deadline has passed.
+    pub fn expired(&mut self, now: Nanos) -> Vec<Waiter> {
+        let mut expired = Vec::new();
+        for waiters in self.groups.values_mut() {
+            if waiters.iter().any(|w| w.asker.deadline <= now) {
+                expired.extend(waiters.extract_if(.., |w| w.asker.deadline <= now));
+            }
+        }
+        expired
+    }
+}

@@ -1,0 +1,328 @@
+//! What a write makes of a key's state: the join, the mint, and the refusals that come before the mint. Pure.
+
+use crate::base::limits;
+use crate::base::units::UnixMillis;
+use crate::causal::actor::Mint;
+use crate::causal::dot::Dot;
+use crate::causal::object::{Kind, Object, OperationId, Sibling};
+use crate::causal::value_hash::value_hash;
+use crate::causal::version_vector::VersionVector;
+use crate::engine::{Entry, GroupNumber, NewValue, Place};
+
+/// What the write supersedes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// What this vector has seen, and nothing else.
+    Seen(VersionVector),
+    /// All that the replicas asked hold now.
+    Overwrite,
+    /// Nothing: refused if a value is there.
+    IfAbsent,
+}
+
+/// A put (`value` is there) or a delete.
+#[derive(Clone, Copy, Debug)]
+pub struct Write<'a> {
+    pub bucket: &'a [u8],
+    pub key: &'a [u8],
+    pub value: Option<&'a [u8]>,
+    pub rule: &'a Rule,
+    pub operation: OperationId,
+    pub expires: UnixMillis,
+}
+
+/// What is to be stored.
+#[derive(Debug)]
+pub struct Minted<'a> {
+    pub object: Object<NewValue<'a>>,
+    pub dot: Dot,
+}
+
+/// What came of a write. All but `Minted` tell of a state that may not be durable yet: the reply waits for `group`.
+#[derive(Debug)]
+pub enum Planned<'a> {
+    Minted(Minted<'a>),
+    /// This operation's dot is here already, from an earlier try: it is acked by the votes for that dot.
+    Held {
+        group: GroupNumber,
+    },
+    Refused {
+        why: Refusal,
+        group: GroupNumber,
+    },
+}
+
+/// Nothing was minted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("the key has a value already")]
+    Exists,
+    #[error(
+        "the key has {count} concurrent values (limit {limit}): get it, merge the values, and put the result with the context of that get"
+    )]
+    TooManySiblings { count: usize, limit: usize },
+    #[error(
+        "the concurrent values of the key would take {bytes} bytes (limit {limit}): get it, merge the values, and put the result with the context of that get"
+    )]
+    SiblingsTooLarge { bytes: usize, limit: usize },
+    #[error("the context names {count} actors (limit {limit})")]
+    VectorTooLong { count: usize, limit: usize },
+    #[error("this shard has minted all it can in this life")]
+    BirthsUsedUp,
+}
+
+/// Joins, mints, and says what to store. `entry` is the key's state including what is pending; nobody else writes the key
+/// between the lookup of `entry` and the append of the result.
+pub fn plan<'a>(
+    entry: Option<&Entry>,
+    write: Write<'a>,
+    mint: &mut Mint,
+    value_bytes_max: usize,
+    now: UnixMillis,
+) -> Planned<'a> {
+    let group = entry.map_or(GroupNumber(0), |e| e.group);
+    let refused = |why| Planned::Refused { why, group };
+    let current = entry.map(|e| &*e.object);
+    if current.is_some_and(|o| o.find_operation(write.operation).is_some()) {
+        return Planned::Held { group };
+    }
+    let nothing = VersionVector::default();
+    let local = current.map_or(&nothing, |o| &o.vector);
+    let context = match write.rule {
+        Rule::Seen(vector) => vector,
+        Rule::Overwrite => local,
+        Rule::IfAbsent => match current.and_then(|o| o.siblings.iter().find(|s| s.is_shown())) {
+            Some(_) => return refused(Refusal::Exists),
+            None => local,
+        },
+    };
+    if let Some(why) = siblings_over_limit(current, context, &write, value_bytes_max) {
+        return refused(why);
+    }
+    let mut seen = local.clone();
+    seen.join(context);
+    if seen.entries().len() >= limits::VECTOR_ENTRIES_MAX {
+        let count = seen.entries().len();
+        return refused(Refusal::VectorTooLong {
+            count,
+            limit: limits::VECTOR_ENTRIES_MAX,
+        });
+    }
+    let Some(dot) = mint.mint(entry.and_then(|e| e.mine), &seen) else {
+        return refused(Refusal::BirthsUsedUp);
+    };
+    assert!(!seen.contains(dot), "a new dot has been seen before");
+    let mut object = match current {
+        Some(object) => kept(object),
+        None => Object {
+            vector: VersionVector::default(),
+            siblings: Vec::new(),
+        },
+    };
+    object.write(context, sibling(&write, dot, now));
+    Planned::Minted(Minted { object, dot })
+}
+
+fn sibling<'a>(write: &Write<'a>, dot: Dot, now: UnixMillis) -> Sibling<NewValue<'a>> {
+    let bytes = write.value.unwrap_or_default();
+    Sibling {
+        dot,
+        operation: write.operation,
+        kind: if write.value.is_some() {
+            Kind::Value
+        } else {
+            Kind::Tombstone
+        },
+        written: now,
+        expires: write.expires,
+        value_hash: value_hash(write.bucket, write.key, dot, write.operation, bytes),
+        value: match write.value {
+            Some(bytes) => NewValue::Put(bytes),
+            None => NewValue::Keep(Place::Nowhere),
+        },
+    }
+}
+
+fn kept<'a>(object: &Object<Place>) -> Object<NewValue<'a>> {
+    let siblings = object.siblings.iter().map(|s| Sibling {
+        dot: s.dot,
+        operation: s.operation,
+        kind: s.kind,
+        written: s.written,
+        expires: s.expires,
+        value_hash: s.value_hash,
+        value: NewValue::Keep(s.value.clone()),
+    });
+    Object {
+        vector: object.vector.clone(),
+        siblings: siblings.collect(),
+    }
+}
+
+/// A write that removes a sibling is never refused: it is how a client gets back under the limit.
+fn siblings_over_limit(
+    current: Option<&Object<Place>>,
+    context: &VersionVector,
+    write: &Write<'_>,
+    value_bytes_max: usize,
+) -> Option<Refusal> {
+    let siblings = current.map_or(&[][..], |o| &o.siblings);
+    if siblings.is_empty() || siblings.iter().any(|s| context.contains(s.dot)) {
+        return None;
+    }
+    let count = siblings.len() + 1;
+    if count > limits::SIBLINGS_MAX {
+        return Some(Refusal::TooManySiblings {
+            count,
+            limit: limits::SIBLINGS_MAX,
+        });
+    }
+    let held: usize = siblings.iter().map(|s| s.value.bytes()).sum();
+    let bytes = held + write.value.map_or(0, <[u8]>::len);
+    let limit = limits::SIBLINGS_VALUE_RATIO * value_bytes_max;
+    (bytes > limit).then_some(Refusal::SiblingsTooLarge { bytes, limit })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::causal::dot::Incarnation;
+    use std::rc::Rc;
+
+    const LIMIT: usize = 100;
+
+    fn write<'a>(value: &'a [u8], rule: &'a Rule, operation: u128) -> Write<'a> {
+        Write {
+            bucket: b"",
+            key: b"k",
+            value: Some(value),
+            rule,
+            operation: OperationId(operation),
+            expires: UnixMillis(0),
+        }
+    }
+
+    fn mint() -> Mint {
+        Mint::new(Incarnation(1))
+    }
+
+    /// The entry that a minted write leaves, as the engine would keep it.
+    fn stored(planned: Planned<'_>, group: u64) -> Entry {
+        let Planned::Minted(Minted { object, dot }) = planned else {
+            panic!("{planned:?}")
+        };
+        let siblings = object.siblings.into_iter().map(|s| {
+            let place = match &s.value {
+                NewValue::Keep(place) => place.clone(),
+                NewValue::Put(bytes) => Place::Inline((*bytes).into()),
+            };
+            s.with_value(place)
+        });
+        let object = Object {
+            vector: object.vector,
+            siblings: siblings.collect(),
+        };
+        Entry {
+            object: Rc::new(object),
+            mine: Some(dot),
+            group: GroupNumber(group),
+        }
+    }
+
+    fn plan_on<'a>(entry: Option<&Entry>, write: Write<'a>, mint: &mut Mint) -> Planned<'a> {
+        plan(entry, write, mint, LIMIT, UnixMillis(5))
+    }
+
+    #[test]
+    fn overwrite_supersedes_what_is_there_and_concurrent_does_not() {
+        let mut mint = mint();
+        let one = stored(
+            plan_on(None, write(b"1", &Rule::Overwrite, 1), &mut mint),
+            1,
+        );
+        let two = stored(
+            plan_on(Some(&one), write(b"2", &Rule::Overwrite, 2), &mut mint),
+            2,
+        );
+        assert_eq!(two.object.siblings.len(), 1);
+        let nothing = Rule::Seen(VersionVector::default());
+        let three = stored(plan_on(Some(&two), write(b"3", &nothing, 3), &mut mint), 3);
+        assert_eq!(three.object.siblings.len(), 2);
+        let seen = Rule::Seen(three.object.vector.clone());
+        let four = stored(plan_on(Some(&three), write(b"4", &seen, 4), &mut mint), 4);
+        assert_eq!(four.object.siblings.len(), 1);
+    }
+
+    #[test]
+    fn an_operation_that_is_held_mints_nothing_and_waits_for_its_group() {
+        let mut mint = mint();
+        let one = stored(
+            plan_on(None, write(b"1", &Rule::Overwrite, 9), &mut mint),
+            7,
+        );
+        let again = plan_on(Some(&one), write(b"1", &Rule::Overwrite, 9), &mut mint);
+        assert!(
+            matches!(
+                again,
+                Planned::Held {
+                    group: GroupNumber(7)
+                }
+            ),
+            "{again:?}"
+        );
+    }
+
+    #[test]
+    fn if_absent_meets_values_but_not_tombstones() {
+        let mut mint = mint();
+        let one = stored(plan_on(None, write(b"1", &Rule::IfAbsent, 1), &mut mint), 1);
+        let refused = plan_on(Some(&one), write(b"2", &Rule::IfAbsent, 2), &mut mint);
+        assert!(
+            matches!(
+                refused,
+                Planned::Refused {
+                    why: Refusal::Exists,
+                    ..
+                }
+            ),
+            "{refused:?}"
+        );
+        let delete = Write {
+            value: None,
+            ..write(b"", &Rule::Overwrite, 3)
+        };
+        let gone = stored(plan_on(Some(&one), delete, &mut mint), 2);
+        let back = stored(
+            plan_on(Some(&gone), write(b"4", &Rule::IfAbsent, 4), &mut mint),
+            3,
+        );
+        assert_eq!(back.object.siblings.len(), 1);
+    }
+
+    #[test]
+    fn too_many_sibling_bytes_are_refused_but_never_a_write_that_resolves() {
+        let mut mint = mint();
+        let nothing = Rule::Seen(VersionVector::default());
+        let value = [7; LIMIT];
+        let mut entry = stored(plan_on(None, write(&value, &nothing, 1), &mut mint), 1);
+        for n in 2..=limits::SIBLINGS_VALUE_RATIO as u64 {
+            let planned = plan_on(Some(&entry), write(&value, &nothing, n.into()), &mut mint);
+            entry = stored(planned, n);
+        }
+        let refused = plan_on(Some(&entry), write(&value, &nothing, 99), &mut mint);
+        let too_large = matches!(
+            refused,
+            Planned::Refused {
+                why: Refusal::SiblingsTooLarge { .. },
+                ..
+            }
+        );
+        assert!(too_large, "{refused:?}");
+        let resolving = plan_on(
+            Some(&entry),
+            write(&value, &Rule::Overwrite, 100),
+            &mut mint,
+        );
+        assert_eq!(stored(resolving, 9).object.siblings.len(), 1);
+    }
+}

@@ -1,0 +1,404 @@
+//! One simulated client: a connection, a few requests at a time, and an exact memory of what it was told.
+
+use super::checker::{Checker, Operation, Seen, Supersedes};
+use super::workload::{Action, How, Remembered, Workload, value_of};
+use crate::base::limits;
+use crate::base::rng::Rng;
+use crate::causal::context::ContextKeys;
+use crate::causal::dot::{Actor, Dot, Incarnation};
+use crate::causal::object::OperationId;
+use crate::replica::witness;
+use crate::runtime::Runtime;
+use crate::runtime::net::{ConnectionId, Event, Net};
+use crate::runtime::time::timeout;
+use crate::wire::codec::{self, ReplyView};
+use crate::wire::frame::{self, REPLY_IDENTIFIER, Split};
+use crate::wire::message::{Advice, Op, PutMode, Request, Status};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// What all clients of a world share.
+pub struct Shared {
+    pub checker: Checker,
+    pub workload: Workload,
+    /// Of the cluster under test: the checker reads contexts with them.
+    pub keys: Option<(u128, ContextKeys)>,
+    pub operations_left: u64,
+    pub operations_done: u64,
+    pub gets_answered: u64,
+    /// Bytes of each operation's value.
+    pub values: BTreeMap<u128, usize>,
+    /// Replies by status, for the run's report.
+    pub statuses: BTreeMap<u8, u64>,
+}
+
+impl Shared {
+    /// Tells the checker what was minted since the last call: always before it hears of what came of it.
+    pub fn drain_witness(&mut self) {
+        for minted in witness::take() {
+            self.checker.on_minted(minted);
+        }
+    }
+}
+
+/// A request that has no reply yet.
+struct Pending {
+    action: Action,
+    /// Of a write.
+    operation: u128,
+    /// Of a get: the oldest step it may see.
+    oldest: Option<usize>,
+}
+
+pub struct Client {
+    runtime: Runtime,
+    net: Net,
+    server: SocketAddr,
+    shared: Rc<RefCell<Shared>>,
+    rng: Rng,
+    remembered: Vec<Remembered>,
+    pending: BTreeMap<u64, Pending>,
+    next_id: u64,
+    inbox: Vec<u8>,
+    /// Writes whose outcome is unknown, to be tried again under the same operation id.
+    retries: VecDeque<(u128, Action)>,
+    builder: codec::Builder,
+}
+
+impl Client {
+    pub fn new(
+        runtime: Runtime,
+        server: SocketAddr,
+        shared: Rc<RefCell<Shared>>,
+        rng: Rng,
+    ) -> Client {
+        Client {
+            net: runtime.net(),
+            runtime,
+            server,
+            shared,
+            rng,
+            remembered: Vec::new(),
+            pending: BTreeMap::new(),
+            next_id: 1,
+            inbox: Vec::new(),
+            retries: VecDeque::new(),
+            builder: codec::Builder::default(),
+        }
+    }
+
+    /// Works until the world has done its operations.
+    pub async fn run(mut self) {
+        while self.shared.borrow().operations_left > 0 {
+            if let Some(connection) = self.connect().await {
+                self.work(connection).await;
+                self.disconnect(connection);
+            }
+            let pause = self.rng.below(20_000);
+            self.runtime.sleep(Duration::from_micros(pause)).await;
+        }
+    }
+
+    /// Reads every key until each has been answered with its state.
+    pub async fn read_all(mut self, keys: Vec<Vec<u8>>) {
+        let mut left: VecDeque<Vec<u8>> = keys.into();
+        while let Some(key) = left.front().cloned() {
+            let answered = self.shared.borrow().gets_answered;
+            if let Some(connection) = self.connect().await {
+                let mut bytes = Vec::new();
+                self.encode(0, Action::Get { key }, &mut bytes);
+                self.exchange(connection, bytes).await;
+                self.disconnect(connection);
+            }
+            if self.shared.borrow().gets_answered > answered {
+                left.pop_front();
+            } else {
+                self.runtime.sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+
+    async fn connect(&mut self) -> Option<ConnectionId> {
+        let connection = self.net.connect(self.server);
+        let mut events = Vec::new();
+        loop {
+            let wait = self.net.events(&mut events);
+            if timeout(&self.runtime, Duration::from_millis(500), wait)
+                .await
+                .is_none()
+            {
+                self.net.close(connection);
+                return None;
+            }
+            for event in events.drain(..) {
+                match event {
+                    Event::Connected { connection: id } if id == connection => {
+                        return Some(connection);
+                    }
+                    Event::Closed { connection: id, .. } if id == connection => return None,
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// What has no reply now has none for ever: a write may have happened.
+    fn disconnect(&mut self, connection: ConnectionId) {
+        self.net.close(connection);
+        self.inbox.clear();
+        for (_, pending) in std::mem::take(&mut self.pending) {
+            if matches!(pending.action, Action::Write { .. }) && self.rng.chance(0.5) {
+                self.retries.push_back((pending.operation, pending.action));
+            }
+        }
+    }
+
+    /// Works on one connection until it breaks or the work is done.
+    async fn work(&mut self, connection: ConnectionId) {
+        loop {
+            let mut bytes = Vec::new();
+            for _ in 0..1 + self.rng.below(4) {
+                if !self.take_one() {
+                    break;
+                }
+                let (operation, action) = match self.retries.pop_front() {
+                    Some(retry) => retry,
+                    None => {
+                        let fresh = (u128::from(self.rng.u64()) << 64) | u128::from(self.rng.u64());
+                        let shared = self.shared.borrow();
+                        (fresh, shared.workload.next(&mut self.rng, &self.remembered))
+                    }
+                };
+                self.encode(operation, action, &mut bytes);
+            }
+            if bytes.is_empty() || !self.exchange(connection, bytes).await {
+                return;
+            }
+            if self.rng.chance(0.2) {
+                let pause = self.rng.below(3_000);
+                self.runtime.sleep(Duration::from_micros(pause)).await;
+            }
+        }
+    }
+
+    fn take_one(&self) -> bool {
+        let mut shared = self.shared.borrow_mut();
+        let some = shared.operations_left > 0;
+        shared.operations_left = shared.operations_left.saturating_sub(1);
+        some
+    }
+
+    /// Sends, and waits until everything pending is answered. False: the connection is of no more use.
+    async fn exchange(&mut self, connection: ConnectionId, bytes: Vec<u8>) -> bool {
+        self.net.send(connection, bytes);
+        let mut sent = false;
+        let mut events = Vec::new();
+        while !sent || !self.pending.is_empty() {
+            let patience = Duration::from_millis(300 + self.rng.below(2_000));
+            let wait = self.net.events(&mut events);
+            if timeout(&self.runtime, patience, wait).await.is_none() {
+                return false;
+            }
+            for event in events.drain(..) {
+                match event {
+                    Event::Chunk {
+                        connection: id,
+                        bytes,
+                    } if id == connection => {
+                        self.inbox.extend_from_slice(&bytes);
+                        self.on_bytes();
+                    }
+                    Event::Sent { connection: id, .. } if id == connection => sent = true,
+                    Event::Closed { connection: id, .. } if id == connection => return false,
+                    _ => {}
+                }
+            }
+        }
+        true
+    }
+
+    fn on_bytes(&mut self) {
+        let mut inbox = std::mem::take(&mut self.inbox);
+        let mut used = 0;
+        loop {
+            match frame::split(
+                &inbox[used..],
+                REPLY_IDENTIFIER,
+                limits::RESPONSE_FRAME_BYTES_MAX,
+            ) {
+                Split::NeedMore { .. } => break,
+                Split::Frame { len } => {
+                    let frame = &inbox[used..used + len];
+                    match codec::decode_reply(frame) {
+                        Ok(reply) => self.on_reply(&reply),
+                        Err(error) => self.violation(format!("a reply is not one: {error}")),
+                    }
+                    used += len;
+                }
+                Split::Bad(why) => {
+                    self.violation(format!("a reply's frame is not one: {why}"));
+                    break;
+                }
+            }
+        }
+        inbox.drain(..used);
+        self.inbox = inbox;
+    }
+
+    fn violation(&self, what: String) {
+        self.shared
+            .borrow_mut()
+            .checker
+            .violations
+            .push(format!("wire: {what}"));
+    }
+
+    fn encode(&mut self, operation: u128, action: Action, out: &mut Vec<u8>) {
+        let id = self.next_id;
+        self.next_id += 1;
+        let mut request = Request {
+            id,
+            op: Op::Get,
+            ..Request::default()
+        };
+        let mut shared = self.shared.borrow_mut();
+        let value;
+        let oldest = match &action {
+            Action::Get { key } => {
+                request.key = key;
+                shared.checker.on_get_called(key)
+            }
+            Action::Write {
+                key,
+                deletes,
+                how,
+                value_bytes,
+            } => {
+                request.op = if *deletes { Op::Delete } else { Op::Put };
+                request.key = key;
+                request.operation = OperationId(operation);
+                value = value_of(operation, if *deletes { 0 } else { *value_bytes });
+                request.value = &value;
+                (request.mode, request.context) = match how {
+                    How::Context(remembered) => (PutMode::ByContext, &remembered.token[..]),
+                    How::Foreign(remembered) => (PutMode::ByContext, &remembered.token[..]),
+                    How::Concurrent => (PutMode::ByContext, &[][..]),
+                    How::Overwrite => (PutMode::Overwrite, &[][..]),
+                    How::IfAbsent => (PutMode::IfAbsent, &[][..]),
+                };
+                shared.values.insert(operation, value.len());
+                let supersedes = match how {
+                    How::Context(remembered) => Supersedes::Seen(remembered.seen.clone()),
+                    How::Foreign(_) | How::Concurrent => Supersedes::Seen(Default::default()),
+                    How::Overwrite => Supersedes::Everything,
+                    How::IfAbsent => Supersedes::Nothing,
+                };
+                let asked = Operation {
+                    key: key.clone(),
+                    deletes: *deletes,
+                    supersedes,
+                    refused: false,
+                    tries: 0,
+                };
+                shared.checker.on_call(operation, asked);
+                None
+            }
+        };
+        out.extend_from_slice(codec::encode_request(&mut self.builder, &request));
+        drop(shared);
+        self.pending.insert(
+            id,
+            Pending {
+                action,
+                operation,
+                oldest,
+            },
+        );
+    }
+
+    fn on_reply(&mut self, reply: &ReplyView<'_>) {
+        let status = reply.status;
+        let Some(pending) = self.pending.remove(&reply.id) else {
+            return self.violation(format!("a reply to {}, which nobody asked", reply.id));
+        };
+        let shared = self.shared.clone();
+        let mut shared = shared.borrow_mut();
+        shared.drain_witness();
+        *shared.statuses.entry(status as u8).or_default() += 1;
+        shared.operations_done += 1;
+        let done = status.advice() == Advice::Done;
+        match pending.action {
+            Action::Get { key } if done => {
+                shared.gets_answered += 1;
+                self.on_get(&mut shared, key, pending.oldest, reply);
+            }
+            Action::Get { .. } => {}
+            Action::Write {
+                how: How::Foreign(_),
+                ..
+            } if status != Status::ContextRefused => {
+                if done {
+                    let what = "7 siblings: a context of another key was taken";
+                    shared.checker.violations.push(what.into());
+                }
+            }
+            Action::Write { .. } => match status.advice() {
+                Advice::Done => shared.checker.on_acked(pending.operation),
+                Advice::Retry | Advice::DoNotRetry => shared.checker.on_refused(pending.operation),
+                Advice::Unknown => {}
+            },
+        }
+    }
+
+    fn on_get(
+        &mut self,
+        shared: &mut Shared,
+        key: Vec<u8>,
+        oldest: Option<usize>,
+        reply: &ReplyView<'_>,
+    ) {
+        let siblings: Vec<Seen> = reply
+            .siblings
+            .iter()
+            .map(|s| {
+                let operation = s.operation.0;
+                let bytes = shared.values.get(&operation).copied().unwrap_or(usize::MAX);
+                Seen {
+                    dot: Dot {
+                        actor: Actor {
+                            incarnation: Incarnation(s.dot.incarnation),
+                            birth: s.dot.birth,
+                        },
+                        counter: s.dot.counter,
+                    },
+                    operation,
+                    intact: s.value.len() == bytes && s.value == value_of(operation, bytes),
+                }
+            })
+            .collect();
+        let Some((cluster, keys)) = &shared.keys else {
+            return;
+        };
+        let vector = match keys.open(*cluster, b"", &key, reply.context) {
+            Ok(vector) => vector,
+            Err(why) => {
+                return shared
+                    .checker
+                    .violations
+                    .push(format!("a context is bad: {why}"));
+            }
+        };
+        let seen = shared.checker.on_get(&key, oldest, &siblings, &vector);
+        self.remembered.push(Remembered {
+            key,
+            token: reply.context.to_vec(),
+            seen,
+        });
+        if self.remembered.len() > 40 {
+            self.remembered.remove(0);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What the simulated clients ask for: few hot keys and some cold ones, all kinds of writes, fresh, stale and foreign
+//! contexts, deletes and re-creation, retries under the same operation id.
+
+use crate::base::rng::Rng;
+use crate::causal::dot::Dot;
+use std::collections::BTreeSet;
+
+/// One thing a client does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    Get {
+        key: Vec<u8>,
+    },
+    Write {
+        key: Vec<u8>,
+        deletes: bool,
+        how: How,
+        value_bytes: usize,
+    },
+}
+
+/// What a write supersedes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum How {
+    /// A context that an earlier get of the key gave out, fresh or stale.
+    Context(Remembered),
+    /// A context of another key: it must be refused.
+    Foreign(Remembered),
+    Concurrent,
+    Overwrite,
+    IfAbsent,
+}
+
+/// A context as its client keeps it, and what the checker knows it to mean.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remembered {
+    pub key: Vec<u8>,
+    pub token: Vec<u8>,
+    pub seen: BTreeSet<Dot>,
+}
+
+/// The switches of one seed: swarm testing turns kinds of actions up, down and off.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    keys: u64,
+    hot_keys: u64,
+    gets: f64,
+    deletes: f64,
+    value_bytes_max: usize,
+    weights: [u64; 5],
+}
+
+impl Workload {
+    pub fn draw(rng: &mut Rng) -> Workload {
+        let mut weights = [0; 5];
+        for weight in &mut weights {
+            *weight = if rng.chance(0.8) {
+                1 + rng.below(10)
+            } else {
+                0
+            };
+        }
+        Workload {
+            keys: 2 + rng.below(60),
+            hot_keys: 1 + rng.below(3),
+            gets: 0.2 + 0.1 * rng.below(5) as f64,
+            deletes: 0.1 * rng.below(4) as f64,
+            value_bytes_max: [16, 200, 5_000, 40_000][rng.below(4) as usize],
+            weights,
+        }
+    }
+
+    pub fn next(&self, rng: &mut Rng, remembered: &[Remembered]) -> Action {
+        let key = self.key(rng);
+        if rng.chance(self.gets) {
+            return Action::Get { key };
+        }
+        let how = self.how(rng, &key, remembered);
+        let deletes = rng.chance(self.deletes) && how != How::IfAbsent;
+        let value_bytes = match rng.chance(0.1) {
+            true => rng.below(70) as usize,
+            false => rng.below(self.value_bytes_max as u64 + 1) as usize,
+        };
+        Action::Write {
+            key,
+            deletes,
+            how,
+            value_bytes,
+        }
+    }
+
+    fn key(&self, rng: &mut Rng) -> Vec<u8> {
+        let among = if rng.chance(0.6) {
+            self.hot_keys
+        } else {
+            self.keys
+        };
+        format!("key-{}", rng.below(among.min(self.keys))).into_bytes()
+    }
+
+    fn how(&self, rng: &mut Rng, key: &[u8], remembered: &[Remembered]) -> How {
+        let total: u64 = self.weights.iter().sum();
+        if total == 0 {
+            return How::Overwrite;
+        }
+        let mut draw = rng.below(total);
+        let mut kind = 0;
+        while draw >= self.weights[kind] {
+            draw -= self.weights[kind];
+            kind += 1;
+        }
+        match kind {
+            0 => {
+                let own: Vec<&Remembered> = remembered.iter().filter(|r| r.key == key).collect();
+                match own.as_slice() {
+                    [] => How::Overwrite,
+                    [.., newest] if rng.chance(0.7) => How::Context((*newest).clone()),
+                    own => How::Context(own[rng.below(own.len() as u64) as usize].clone()),
+                }
+            }
+            1 => match remembered
+                .iter()
+                .find(|r| r.key != key && !r.token.is_empty())
+            {
+                Some(foreign) => How::Foreign(foreign.clone()),
+                None => How::Overwrite,
+            },
+            2 if rng.chance(0.3) => How::Concurrent,
+            3 => How::IfAbsent,
+            _ => How::Overwrite,
+        }
+    }
+}
+
+/// The value an operation puts: anybody can tell whether bytes are it.
+pub fn value_of(operation: u128, bytes: usize) -> Vec<u8> {
+    let mut rng = Rng::new(operation as u64 ^ (operation >> 64) as u64);
+    let mut value = vec![0; bytes];
+    rng.bytes(&mut value);
+    let id = operation.to_le_bytes();
+    let shared = bytes.min(id.len());
+    value[..shared].copy_from_slice(&id[..shared]);
+    value
+}

@@ -1,0 +1,308 @@
+//! One run: the real node on a simulated machine, clients around it, lives that end badly, and the checker's verdict.
+//!
+//! Safety first: lives follow each other under faults until the clients' operations are done. Then the world is healed and
+//! every key is read back.
+
+use super::checker::{Checker, Recovered};
+use super::client::{Client, Shared};
+use super::nemesis::{Ending, Nemesis};
+use super::workload::Workload;
+use crate::base::planted::{self, Planted};
+use crate::base::rng::Rng;
+use crate::base::units::{MIB, Nanos};
+use crate::engine::Engine;
+use crate::engine::key::Key;
+use crate::node::config::Options;
+use crate::node::{self, Announce};
+use crate::replica::witness;
+use crate::runtime::Runtime;
+use crate::runtime::disk::DiskCause;
+use crate::runtime::simulated::{Faults, Machine, Simulation};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+const CLIENTS: u64 = 4;
+const PORT: u16 = 7700;
+/// Virtual time in which a start, or the whole of the reading back, must be done.
+const PATIENCE: Duration = Duration::from_secs(120);
+const EIO: i32 = 5;
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    pub operations: u64,
+    pub planted: Option<Planted>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    pub seed: u64,
+    pub violations: Vec<String>,
+    pub trace_hash: u128,
+    pub trace_steps: u64,
+    pub operations: u64,
+    pub mints: usize,
+    pub lives: u64,
+    /// How often each status was answered.
+    pub statuses: BTreeMap<u8, u64>,
+    pub virtual_time: Nanos,
+}
+
+impl Verdict {
+    pub fn is_clean(&self) -> bool {
+        self.violations.is_empty()
+    }
+}
+
+struct World {
+    simulation: Simulation,
+    node: Machine,
+    shared: Rc<RefCell<Shared>>,
+    nemesis: Nemesis,
+    rng: Rng,
+    lives: u64,
+    options: Options,
+}
+
+/// How one life of the node goes on.
+#[derive(Default)]
+struct Life {
+    ready: Cell<bool>,
+    poisoned: Cell<bool>,
+    /// Why it did not start.
+    failed: RefCell<Option<String>>,
+}
+
+pub fn run(plan: &Plan) -> Verdict {
+    planted::disable_all();
+    if let Some(planted) = plan.planted {
+        planted::enable(planted);
+    }
+    witness::start();
+    let mut world = World::new(plan);
+    world.start_clients();
+    world.live_and_die();
+    world.read_back();
+    planted::disable_all();
+    let shared = world.shared.borrow();
+    Verdict {
+        seed: plan.seed,
+        violations: shared.checker.violations.clone(),
+        trace_hash: world.simulation.trace_hash(),
+        trace_steps: world.simulation.trace_steps(),
+        operations: shared.operations_done,
+        mints: shared.checker.mints(),
+        lives: world.lives,
+        statuses: shared.statuses.clone(),
+        virtual_time: world.simulation.now(),
+    }
+}
+
+impl World {
+    fn new(plan: &Plan) -> World {
+        let nemesis = Nemesis::draw(&mut Rng::stream(plan.seed, "nemesis", 0));
+        let simulation = Simulation::new(plan.seed, nemesis.faults.clone());
+        let node = simulation.machine("node");
+        let shared = Shared {
+            checker: Checker::default(),
+            workload: Workload::draw(&mut Rng::stream(plan.seed, "workload", 0)),
+            keys: None,
+            operations_left: plan.operations,
+            operations_done: 0,
+            gets_answered: 0,
+            values: BTreeMap::new(),
+            statuses: BTreeMap::new(),
+        };
+        let mut rng = Rng::stream(plan.seed, "world", 0);
+        let options = Options {
+            listen: SocketAddr::new(node.ip(), PORT),
+            admin: None,
+            data: "data".into(),
+            // Small enough, now and then, that values leave the cache and are read back from the log.
+            memory_bytes: [MIB / 2, 4 * MIB, 64 * MIB][rng.below(3) as usize],
+            value_bytes_max: MIB,
+            disk_bytes: u64::MAX,
+        };
+        World {
+            simulation,
+            node,
+            shared: Rc::new(RefCell::new(shared)),
+            nemesis,
+            rng,
+            lives: 0,
+            options,
+        }
+    }
+
+    fn start_clients(&mut self) {
+        for index in 0..CLIENTS {
+            let machine = self.simulation.machine(&format!("client-{index}"));
+            let (server, shared) = (self.options.listen, self.shared.clone());
+            let rng = Rng::stream(self.rng.u64(), "client", index);
+            machine.start(|runtime| Client::new(runtime, server, shared, rng).run());
+        }
+    }
+
+    fn working(&self) -> bool {
+        self.shared.borrow().operations_left > 0
+            && self.shared.borrow().checker.violations.is_empty()
+    }
+
+    fn live_and_die(&mut self) {
+        while self.working() {
+            let life = self.start_node();
+            let (length, ending) = self.nemesis.next(&mut self.rng);
+            // An ending may strike a start too.
+            let strikes_early = self.rng.chance(0.2);
+            if !strikes_early {
+                self.wait_ready(&life);
+            }
+            let shared = self.shared.clone();
+            let stays = || {
+                let shared = shared.borrow();
+                shared.operations_left == 0 || !shared.checker.violations.is_empty()
+            };
+            self.simulation.run_until(stays, length);
+            self.end(&life, ending);
+        }
+    }
+
+    fn start_node(&mut self) -> Rc<Life> {
+        self.lives += 1;
+        let life = Rc::new(Life::default());
+        let (shared, state) = (self.shared.clone(), life.clone());
+        let announce = Rc::new(move |what: Announce<'_>| on_announce(&shared, &state, what));
+        let (options, state) = (self.options.clone(), life.clone());
+        self.node.start(|runtime: Runtime| async move {
+            if let Err(error) = node::run(runtime, options, announce).await {
+                *state.failed.borrow_mut() = Some(error.to_string());
+            }
+        });
+        life
+    }
+
+    fn wait_ready(&mut self, life: &Rc<Life>) {
+        let over = || life.ready.get() || life.failed.borrow().is_some();
+        if !self.simulation.run_until(over, PATIENCE) {
+            self.violation("liveness: the node did not get ready".into());
+        }
+        self.start_must_not_fail(life);
+    }
+
+    /// Without disk errors a start that fails is a bug.
+    fn start_must_not_fail(&mut self, life: &Rc<Life>) {
+        if let Some(why) = life.failed.borrow_mut().take() {
+            self.violation(format!("liveness: the node did not start: {why}"));
+        }
+    }
+
+    fn violation(&self, what: String) {
+        self.shared.borrow_mut().checker.violations.push(what);
+    }
+
+    fn end(&mut self, life: &Rc<Life>, ending: Ending) {
+        let node = self.node.clone();
+        let running = move || node.is_running();
+        match ending {
+            Ending::PowerCut => self.node.crash(),
+            Ending::Kill => self.node.kill(),
+            Ending::PowerCutAtIo(ahead) => {
+                self.node
+                    .crash_at_io(Some(self.node.io_count() + 1 + ahead));
+                self.simulation
+                    .run_until(|| !running(), Duration::from_millis(500));
+                self.node.crash_at_io(None);
+                self.node.crash();
+            }
+            Ending::DiskError(ahead) => {
+                let number = self.node.io_count() + 1 + ahead;
+                self.node.fail_io(number, DiskCause::Os(EIO));
+                let node = self.node.clone();
+                let failed = || node.io_count() > number + 2;
+                self.simulation
+                    .run_until(failed, Duration::from_millis(500));
+                self.simulation.run_for(Duration::from_millis(5));
+                life.failed.take();
+                self.node.crash();
+            }
+            Ending::Stop => {
+                self.wait_ready(life);
+                self.node.stop_signal();
+                if !self
+                    .simulation
+                    .run_until(|| !running(), Duration::from_secs(15))
+                {
+                    self.violation("liveness: a graceful stop took more than 15 s".into());
+                }
+                self.node.kill();
+            }
+        }
+    }
+
+    /// Heals the world and reads everything back.
+    fn read_back(&mut self) {
+        if !self.shared.borrow().checker.violations.is_empty() {
+            return;
+        }
+        self.simulation.set_faults(Faults::default());
+        let life = self.start_node();
+        self.wait_ready(&life);
+        if !life.ready.get() {
+            return;
+        }
+        let keys = self.shared.borrow().checker.keys();
+        let reader = self.simulation.machine("reader");
+        let (server, shared) = (self.options.listen, self.shared.clone());
+        let rng = Rng::stream(self.rng.u64(), "reader", 0);
+        reader.start(|runtime| Client::new(runtime, server, shared, rng).read_all(keys));
+        if !self.simulation.run_until(|| !reader.is_running(), PATIENCE) {
+            self.violation("liveness: not every key could be read back".into());
+        }
+    }
+}
+
+fn on_announce(shared: &Rc<RefCell<Shared>>, life: &Life, what: Announce<'_>) {
+    match what {
+        Announce::Ready {
+            identity, engine, ..
+        } => {
+            let mut shared = shared.borrow_mut();
+            shared.drain_witness();
+            shared.keys = Some((identity.cluster, identity.keys.clone()));
+            shared.checker.on_recovered(recovered(engine));
+            life.ready.set(true);
+        }
+        Announce::Poisoned(_) => life.poisoned.set(true),
+        Announce::Listening(_) | Announce::Replaying(..) | Announce::Stopping => {}
+    }
+}
+
+/// Everything the store holds.
+fn recovered(engine: &Engine) -> Vec<Recovered> {
+    let mut all = Vec::new();
+    let mut after: Option<Key> = None;
+    loop {
+        let page = engine.scan(after.as_ref(), 64);
+        let Some((last, _)) = page.last() else {
+            return all;
+        };
+        after = Some(last.clone());
+        all.extend(page.into_iter().map(|(key, entry)| {
+            Recovered {
+                key: key.key.to_vec(),
+                siblings: entry
+                    .object
+                    .siblings
+                    .iter()
+                    .map(|s| (s.dot, s.operation.0))
+                    .collect(),
+                vector: entry.object.vector.clone(),
+            }
+        }));
+    }
+}

@@ -1,0 +1,7 @@
+//! Real processes: a node on real sockets and a real disk, the command line against it, and kill -9.
+
+mod harness;
+mod lifecycle;
+mod refusals;
+mod survival;
+mod verbs;

@@ -1,0 +1,71 @@
+//! What a start refuses, in one line that says what to do.
+
+use crate::harness::{Node, Scratch, alone, armilla, code, text};
+
+#[test]
+fn a_second_process_is_refused_by_name() {
+    let _alone = alone();
+    let scratch = Scratch::new("second");
+    let node = Node::start(&scratch.data());
+    let same_directory = armilla()
+        .args(["start", "--listen", "127.0.0.1:0", "--data"])
+        .arg(scratch.data())
+        .output()
+        .unwrap();
+    let said = text(&same_directory.stderr);
+    assert_eq!(code(&same_directory), 3, "{said}");
+    assert!(said.contains(&format!("process {}", node.pid())), "{said}");
+
+    let other = scratch.0.join("other");
+    let port: u16 = node.address.rsplit(':').next().unwrap().parse().unwrap();
+    // The shard's port is exclusive: a node whose own shard port would be this one meets it.
+    let same_port = armilla()
+        .args([
+            "start",
+            "--listen",
+            &format!("127.0.0.1:{}", port - 1),
+            "--data",
+        ])
+        .arg(&other)
+        .output()
+        .unwrap();
+    let said = text(&same_port.stderr);
+    assert_eq!(code(&same_port), 3, "{said}");
+    assert!(said.contains("cannot listen on"), "{said}");
+}
+
+#[test]
+fn an_open_address_needs_a_word() {
+    let refused = armilla()
+        .args(["start", "--listen", "0.0.0.0:0"])
+        .output()
+        .unwrap();
+    let said = text(&refused.stderr);
+    assert_eq!(code(&refused), 2, "{said}");
+    assert!(said.contains("--insecure"), "{said}");
+}
+
+#[test]
+fn more_cores_than_one_are_refused() {
+    let refused = armilla()
+        .args(["start", "--cores", "0,1"])
+        .output()
+        .unwrap();
+    assert_eq!(code(&refused), 2, "{}", text(&refused.stderr));
+}
+
+#[test]
+fn a_directory_of_somebody_else_is_refused() {
+    let _alone = alone();
+    let scratch = Scratch::new("foreign");
+    std::fs::create_dir_all(scratch.data()).unwrap();
+    std::fs::write(scratch.data().join("thesis.txt"), "mine").unwrap();
+    let refused = armilla()
+        .args(["start", "--listen", "127.0.0.1:0", "--data"])
+        .arg(scratch.data())
+        .output()
+        .unwrap();
+    let said = text(&refused.stderr);
+    assert_eq!(code(&refused), 3, "{said}");
+    assert!(said.contains("thesis.txt"), "{said}");
+}

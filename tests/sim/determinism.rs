@@ -1,0 +1,54 @@
+//! The same seed, the same binary: the same trace, in another process with another environment and directory.
+
+use armilla::sim::world::{Plan, run};
+use std::process::Command;
+
+const SEEDS: [u64; 4] = [1, 22, 333, 4444];
+const ASK: &str = "ARMILLA_SIM_TRACE_OF";
+
+fn traces() -> String {
+    let trace = |seed| {
+        let verdict = run(&Plan {
+            seed,
+            operations: 1_000,
+            planted: None,
+        });
+        format!("{seed}:{:032x}:{}", verdict.trace_hash, verdict.trace_steps)
+    };
+    SEEDS.map(trace).join(" ")
+}
+
+/// Run by the test below in a process of its own; alone it does nothing.
+#[test]
+fn print_traces() {
+    if std::env::var_os(ASK).is_some() {
+        println!("traces {}", traces());
+    }
+}
+
+#[test]
+fn a_seed_has_one_trace_in_every_process() {
+    let elsewhere = |directory: &str, padding: &str| {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "determinism::print_traces",
+                "--exact",
+                "--nocapture",
+                "--test-threads=1",
+            ])
+            .env(ASK, "1")
+            .env("PADDING", padding)
+            .current_dir(directory)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let start = text
+            .find("traces ")
+            .unwrap_or_else(|| panic!("no traces in {text}"));
+        text[start..].lines().next().unwrap().to_owned()
+    };
+    let first = elsewhere("/", "");
+    let second = elsewhere(env!("CARGO_MANIFEST_DIR"), &"x".repeat(3_000));
+    assert_eq!(first, second);
+    assert_eq!(first, format!("traces {}", traces()));
+}

@@ -1,0 +1,5 @@
+//! The simulated world judges the real node: seeds of faults, planted bugs that must be caught, one trace a seed.
+
+mod determinism;
+mod planted;
+mod sweep;

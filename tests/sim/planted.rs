@@ -1,0 +1,36 @@
+//! Every planted bug is caught within a bounded number of seeds: a check that never failed proves nothing.
+
+use armilla::base::planted::Planted;
+use armilla::sim::world::{Plan, run};
+
+const SEEDS_MAX: u64 = 300;
+const OPERATIONS: u64 = 1_000;
+
+#[test]
+fn every_planted_bug_is_caught() {
+    let mut missed = Vec::new();
+    println!("{:<24} {:>6}  first violation", "planted bug", "seeds");
+    for &bug in Planted::ALL {
+        let caught = (0..SEEDS_MAX).find_map(|seed| {
+            let plan = Plan {
+                seed,
+                operations: OPERATIONS,
+                planted: Some(bug),
+            };
+            let verdict = std::panic::catch_unwind(|| run(&plan));
+            match verdict {
+                Ok(verdict) => verdict.violations.first().map(|v| (seed + 1, v.clone())),
+                Err(_) => Some((seed + 1, "an assertion of the node".into())),
+            }
+        });
+        match caught {
+            Some((seeds, what)) => println!("{:<24} {seeds:>6}  {what:.100}", format!("{bug:?}")),
+            None => missed.push(bug),
+        }
+    }
+    armilla::base::planted::disable_all();
+    assert!(
+        missed.is_empty(),
+        "not caught within {SEEDS_MAX} seeds: {missed:?}"
+    );
+}

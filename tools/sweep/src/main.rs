@@ -1,0 +1,164 @@
+//! `armilla-sweep`: seeds of the simulated world, more than a test run has time for.
+//!
+//! Goes on where the ledger ends, and adds one line to it: which seeds, which commit, how many lives, what was found.
+
+use armilla::sim::world::{Plan, Verdict, run};
+use clap::Parser;
+use serde::{Deserialize, Serialize};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Run seeds of the simulated world and add them to the ledger.
+#[derive(Parser)]
+#[command(after_help = "Examples:
+  cargo run --release -p armilla-sweep -- --minutes 10
+  cargo run --release -p armilla-sweep -- --seed 4711")]
+struct Options {
+    /// One seed only, told in detail and not in the ledger
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How long to go on
+    #[arg(long, default_value_t = 5)]
+    minutes: u64,
+    /// Operations of a seed
+    #[arg(long, default_value_t = 1_000)]
+    operations: u64,
+    #[arg(long, default_value_t = 2)]
+    threads: u64,
+    /// One JSON object a line, appended to
+    #[arg(long, default_value = "tools/sweep/ledger.jsonl")]
+    ledger: PathBuf,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line {
+    commit: String,
+    operations_per_seed: u64,
+    first_seed: u64,
+    seeds: u64,
+    lives: u64,
+    mints: u64,
+    seconds: u64,
+    violations: Vec<(u64, String)>,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match options.seed {
+        Some(seed) => one(seed, options.operations),
+        None => sweep(&options),
+    }
+}
+
+fn one(seed: u64, operations: u64) -> ExitCode {
+    let verdict = run(&Plan {
+        seed,
+        operations,
+        planted: None,
+    });
+    println!("{verdict:#?}");
+    exit(verdict.is_clean())
+}
+
+fn exit(clean: bool) -> ExitCode {
+    if clean {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(3)
+    }
+}
+
+fn sweep(options: &Options) -> ExitCode {
+    let first = match next_seed(&options.ledger) {
+        Ok(first) => first,
+        Err(message) => {
+            eprintln!("armilla-sweep: {message}");
+            return ExitCode::from(2);
+        }
+    };
+    let started = Instant::now();
+    let deadline = started + Duration::from_secs(options.minutes * 60);
+    let (next, failed) = (AtomicU64::new(first), AtomicBool::new(false));
+    let work = || {
+        let mut done: Vec<Verdict> = Vec::new();
+        while Instant::now() < deadline && !failed.load(Ordering::Relaxed) {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            let verdict = run(&Plan {
+                seed,
+                operations: options.operations,
+                planted: None,
+            });
+            if !verdict.is_clean() {
+                failed.store(true, Ordering::Relaxed);
+                eprintln!("seed {seed}: {:#?}", verdict.violations);
+            }
+            if seed % 1_000 == 0 {
+                eprintln!("seed {seed}, {} s", started.elapsed().as_secs());
+            }
+            done.push(verdict);
+        }
+        done
+    };
+    let verdicts: Vec<Verdict> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..options.threads).map(|_| scope.spawn(work)).collect();
+        workers
+            .into_iter()
+            .flat_map(|w| w.join().expect("a worker does not panic"))
+            .collect()
+    });
+    let line = Line {
+        commit: commit(),
+        operations_per_seed: options.operations,
+        first_seed: first,
+        seeds: verdicts.len() as u64,
+        lives: verdicts.iter().map(|v| v.lives).sum(),
+        mints: verdicts.iter().map(|v| v.mints as u64).sum(),
+        seconds: started.elapsed().as_secs(),
+        violations: verdicts
+            .iter()
+            .filter_map(|v| v.violations.first().map(|what| (v.seed, what.clone())))
+            .collect(),
+    };
+    let text = serde_json::to_string(&line).expect("plain data is JSON");
+    println!("{text}");
+    let appended = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&options.ledger)
+        .and_then(|mut file| writeln!(file, "{text}"));
+    if let Err(error) = appended {
+        eprintln!(
+            "armilla-sweep: cannot write {}: {error}",
+            options.ledger.display()
+        );
+        return ExitCode::from(3);
+    }
+    exit(line.violations.is_empty())
+}
+
+/// Behind the last seed of the ledger; the tests have the seeds below a million.
+fn next_seed(ledger: &Path) -> Result<u64, String> {
+    let text = match std::fs::read_to_string(ledger) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(format!("cannot read {}: {error}", ledger.display())),
+    };
+    let mut next = 1_000_000;
+    for (number, line) in text.lines().enumerate() {
+        let line: Line = serde_json::from_str(line)
+            .map_err(|e| format!("{} line {}: {e}", ledger.display(), number + 1))?;
+        next = next.max(line.first_seed + line.seeds);
+    }
+    Ok(next)
+}
+
+fn commit() -> String {
+    let output = Command::new("git")
+        .args(["rev-parse", "--short", "HEAD"])
+        .output();
+    let text = output.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned());
+    text.unwrap_or_default()
+}
