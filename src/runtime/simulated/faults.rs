@@ -1,8 +1,9 @@
-//! Every fault of the simulated world as an option; all are off by default. Probabilities are between 0 and 1.
+//! Every fault of the simulated world as an option; all are off by default. Probabilities are
+//! between 0 and 1.
 
 use std::time::Duration;
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Faults {
     pub scheduler: SchedulerFaults,
     pub disk: DiskFaults,

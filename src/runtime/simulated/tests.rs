@@ -213,7 +213,7 @@ fn stormy_world(seed: u64) -> (u128, u64) {
     client.start(move |runtime| chatter(runtime, address));
     for life in 0..10 {
         server.start(move |runtime| echo(runtime, address));
-        server.start(move |runtime| write_all_day(runtime));
+        server.start(write_all_day);
         server.crash_at_io(Some(server.io_count() + 40));
         simulation.run_for(Duration::from_millis(100));
         match life % 3 {

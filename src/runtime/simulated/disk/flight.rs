@@ -1,7 +1,7 @@
 //! Operations under way: when they are issued, when they complete, and what an end leaves of them.
 //!
-//! An operation takes effect when it completes; its caller may be long gone. A power cut takes everything out of the air
-//! first, so that nothing completes afterwards.
+//! An operation takes effect when it completes; its caller may be long gone. A power cut takes
+//! everything out of the air first, so that nothing completes afterwards.
 
 use super::machine::MachineDisk;
 use super::op::{Answer, Class, Done, Op};
@@ -69,6 +69,7 @@ impl MachineDisk {
             Op::SyncDir { fence, .. } => *fence = self.names.fence(),
             Op::MakeDir { .. }
             | Op::Open { .. }
+            | Op::Create { .. }
             | Op::OpenFresh { .. }
             | Op::Rename { .. }
             | Op::Remove { .. }
@@ -76,6 +77,7 @@ impl MachineDisk {
             | Op::Lock { .. }
             | Op::ReadSmall { .. }
             | Op::Space
+            | Op::Allocate { .. }
             | Op::Read { .. } => {}
         }
     }
@@ -101,6 +103,7 @@ impl MachineDisk {
             }
             Op::MakeDir { .. }
             | Op::Open { .. }
+            | Op::Create { .. }
             | Op::OpenFresh { .. }
             | Op::Rename { .. }
             | Op::Remove { .. }
@@ -109,12 +112,14 @@ impl MachineDisk {
             | Op::Lock { .. }
             | Op::ReadSmall { .. }
             | Op::Space
+            | Op::Allocate { .. }
             | Op::Read { .. } => {}
         }
     }
 
-    /// A process ended while these were in flight: writes reach the cache in part, changes of names or not.
-    fn abandon(&mut self, process: ProcessId, end: End, faults: &DiskFaults) {
+    /// A process ended while these were in flight: writes reach the cache in part, changes of names
+    /// or not.
+    fn abandon(&mut self, process: ProcessId, end: End) {
         self.locks.retain(|_, (holder, _)| *holder != process);
         let all = std::mem::take(&mut self.in_flight);
         let (mine, others): (BTreeMap<_, _>, _) = all
@@ -143,24 +148,27 @@ impl MachineDisk {
                 }
                 op @ (Op::MakeDir { .. }
                 | Op::Open { .. }
+                | Op::Create { .. }
                 | Op::OpenFresh { .. }
                 | Op::Rename { .. }
                 | Op::Remove { .. }
                 | Op::SyncDir { .. }) => {
                     if self.streams.crash.chance(0.5) {
-                        // Nobody waits for the answer; an opened file is closed below.
-                        if let Ok(Done::Opened { inode }) = self.execute_name(op, faults) {
-                            self.close(inode);
-                        }
+                        // Nobody waits for the answer, whether it worked or not.
+                        let _ = self.execute_name(op, process);
                     }
                 }
                 Op::List { .. }
                 | Op::Lock { .. }
                 | Op::ReadSmall { .. }
                 | Op::Space
+                | Op::Allocate { .. }
                 | Op::Read { .. }
                 | Op::Sync { .. } => {}
             }
+        }
+        for inode in self.inodes.values_mut() {
+            inode.open.retain(|holder| *holder != process);
         }
     }
 
@@ -171,7 +179,7 @@ impl MachineDisk {
         let reachable = self.names.reachable();
         self.inodes.retain(|id, _| reachable.contains(id));
         for inode in self.inodes.values_mut() {
-            inode.open = 0;
+            assert!(inode.open.is_empty());
             inode.image.cut_power(&mut self.streams.crash);
         }
     }
@@ -242,8 +250,7 @@ impl State {
 
     pub fn disk_process_ended(&mut self, process: ProcessId, end: End) {
         let machine = self.process(process).machine;
-        let faults = self.faults.disk;
-        self.machine(machine).disk.abandon(process, end, &faults);
+        self.machine(machine).disk.abandon(process, end);
     }
 
     pub fn disk_power_cut(&mut self, machine: MachineId) {

@@ -30,7 +30,8 @@ impl Twin {
 /// One life of a file under random operations, checked after each, and the cut at its end.
 fn live(seed: u64) -> bool {
     let mut rng = Rng::new(seed);
-    let mut image = Image::preallocated(LEN);
+    let mut image = Image::default();
+    image.allocate(LEN);
     image.sync(0);
     let mut twin = Twin {
         sectors: vec![vec![0]; SECTORS],

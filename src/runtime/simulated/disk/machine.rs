@@ -7,7 +7,7 @@ use super::op::{Answer, Done, Op};
 use crate::base::limits::PAGE_BYTES;
 use crate::base::rng::Rng;
 use crate::runtime::buffer::PageBuffer;
-use crate::runtime::disk::{DiskCause, Open, Persist, Space};
+use crate::runtime::disk::{DiskCause, Persist, Space};
 use crate::runtime::simulated::faults::DiskFaults;
 use crate::runtime::simulated::world::ProcessId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,10 +17,12 @@ const UNBOUNDED_BYTES: u64 = 1 << 40;
 
 pub(super) struct Inode {
     pub(super) image: Image,
-    pub(super) open: u32,
+    /// Who has it open, once for each handle.
+    pub(super) open: Vec<ProcessId>,
 }
 
-/// The streams of one disk, one for each thing that is drawn, so that a fault switched off shifts no other.
+/// The streams of one disk, one for each thing that is drawn, so that a fault switched off shifts
+/// no other.
 pub(super) struct Streams {
     pub(super) latency: Rng,
     pub(super) slow: Rng,
@@ -93,7 +95,7 @@ impl MachineDisk {
     /// Bytes of all files that have a name or are open.
     fn used(&self) -> u64 {
         let named: BTreeSet<u64> = self.names.files().map(|(_, inode)| inode).collect();
-        let counted = |(id, inode): &(&u64, &Inode)| named.contains(id) || inode.open > 0;
+        let counted = |(id, inode): &(&u64, &Inode)| named.contains(id) || !inode.open.is_empty();
         self.inodes
             .iter()
             .filter(counted)
@@ -108,11 +110,11 @@ impl MachineDisk {
         }
     }
 
-    fn create(&mut self, path: &str, len: u64) -> u64 {
+    fn create(&mut self, path: &str, process: ProcessId) -> u64 {
         self.next_inode += 1;
         let inode = Inode {
-            image: Image::preallocated(len),
-            open: 1,
+            image: Image::default(),
+            open: vec![process],
         };
         self.inodes.insert(self.next_inode, inode);
         self.names.link(path, Node::File(self.next_inode));
@@ -150,6 +152,11 @@ impl MachineDisk {
             } => self
                 .write(inode, offset, bytes, persist, fence, faults)
                 .map(|()| Done::Nothing),
+            Op::Allocate { inode, len } => {
+                self.room_for(len, faults)?;
+                self.image(inode)?.allocate(len);
+                Ok(Done::Nothing)
+            }
             Op::Sync { inode, fence } => {
                 self.image(inode)?.sync(fence);
                 Ok(Done::Nothing)
@@ -171,15 +178,16 @@ impl MachineDisk {
             Op::Lock { path } => self.lock(path, process),
             Op::MakeDir { .. }
             | Op::Open { .. }
+            | Op::Create { .. }
             | Op::OpenFresh { .. }
             | Op::Rename { .. }
             | Op::Remove { .. }
             | Op::List { .. }
-            | Op::SyncDir { .. } => self.execute_name(op, faults),
+            | Op::SyncDir { .. } => self.execute_name(op, process),
         }
     }
 
-    pub(super) fn execute_name(&mut self, op: Op, faults: &DiskFaults) -> Answer {
+    pub(super) fn execute_name(&mut self, op: Op, process: ProcessId) -> Answer {
         match op {
             Op::MakeDir { path } => {
                 self.dir(parent(&path))?;
@@ -190,14 +198,25 @@ impl MachineDisk {
                 }
                 Ok(Done::Nothing)
             }
-            Op::Open { path, how } => self.open(&path, how, faults),
+            Op::Open { path } => {
+                let inode = self.open(&path, process)?;
+                Ok(Done::Opened { inode })
+            }
+            Op::Create { path } => {
+                self.dir(parent(&path))?;
+                if self.names.get(&path).is_some() {
+                    return Err(DiskCause::Exists);
+                }
+                let inode = self.create(&path, process);
+                Ok(Done::Opened { inode })
+            }
             Op::OpenFresh { path } => {
                 self.dir(parent(&path))?;
                 if self.names.get(&path).is_some() {
                     self.file(&path)?;
                     self.names.unlink(&path);
                 }
-                let inode = self.create(&path, 0);
+                let inode = self.create(&path, process);
                 Ok(Done::Opened { inode })
             }
             Op::Rename { from, to } => {
@@ -226,48 +245,30 @@ impl MachineDisk {
             Op::Lock { .. }
             | Op::ReadSmall { .. }
             | Op::Space
+            | Op::Allocate { .. }
             | Op::Read { .. }
             | Op::Write { .. }
             | Op::Sync { .. } => unreachable!("not an operation on names"),
         }
     }
 
-    fn open(&mut self, path: &str, how: Open, faults: &DiskFaults) -> Answer {
-        let inode = match how {
-            Open::Existing => {
-                let inode = self.file(path)?;
-                if let Some(found) = self.inodes.get_mut(&inode) {
-                    found.open += 1;
-                }
-                inode
-            }
-            Open::Create { len } => {
-                assert!(len.is_multiple_of(PAGE_BYTES as u64), "whole pages");
-                self.dir(parent(path))?;
-                if self.names.get(path).is_some() {
-                    return Err(DiskCause::Exists);
-                }
-                self.room_for(len, faults)?;
-                self.create(path, len)
-            }
-        };
-        Ok(Done::Opened { inode })
+    fn open(&mut self, path: &str, process: ProcessId) -> Result<u64, DiskCause> {
+        let inode = self.file(path)?;
+        if let Some(found) = self.inodes.get_mut(&inode) {
+            found.open.push(process);
+        }
+        Ok(inode)
     }
 
     fn lock(&mut self, path: String, process: ProcessId) -> Answer {
         if self.locks.contains_key(&path) {
             return Err(DiskCause::Locked);
         }
-        let inode = match self.file(&path) {
-            Ok(inode) => {
-                if let Some(found) = self.inodes.get_mut(&inode) {
-                    found.open += 1;
-                }
-                inode
-            }
+        let inode = match self.open(&path, process) {
+            Ok(inode) => inode,
             Err(DiskCause::NotFound) => {
                 self.dir(parent(&path))?;
-                self.create(&path, 0)
+                self.create(&path, process)
             }
             Err(cause) => return Err(cause),
         };
@@ -281,10 +282,11 @@ impl MachineDisk {
         self.locks.retain(|_, (_, held)| *held != token);
     }
 
-    pub(super) fn close(&mut self, inode: u64) {
+    pub(super) fn close(&mut self, inode: u64, process: ProcessId) {
         if let Some(found) = self.inodes.get_mut(&inode) {
-            assert!(found.open > 0);
-            found.open -= 1;
+            let held = found.open.iter().position(|holder| *holder == process);
+            assert!(held.is_some(), "closed more often than opened");
+            held.map(|held| found.open.swap_remove(held));
         }
     }
 
@@ -292,7 +294,7 @@ impl MachineDisk {
     pub(super) fn sweep(&mut self) {
         let reachable = self.names.reachable();
         self.inodes
-            .retain(|id, inode| inode.open > 0 || reachable.contains(id));
+            .retain(|id, inode| !inode.open.is_empty() || reachable.contains(id));
     }
 
     /// Another page of the same file, if it has another.

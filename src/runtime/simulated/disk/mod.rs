@@ -1,4 +1,5 @@
-//! The disk side of the facade: each verb is one or more primitive steps, each its own I/O and its own place to crash.
+//! The disk side of the facade: each verb is one or more primitive steps, each its own I/O and its
+//! own place to crash.
 
 mod flight;
 mod image;
@@ -112,8 +113,22 @@ impl Disk {
 
     pub async fn open(&self, name: &str, how: Open) -> Result<File, DiskError> {
         let path = self.path(name);
-        let op = Op::Open { path, how };
-        self.open_by(op, name).await.map_err(failed("open", name))
+        let failed = failed("open", name);
+        let Open::Create { len } = how else {
+            return self.open_by(Op::Open { path }, name).await.map_err(failed);
+        };
+        assert!(len.is_multiple_of(PAGE_BYTES as u64), "whole pages");
+        let file = self
+            .open_by(Op::Create { path }, name)
+            .await
+            .map_err(&failed)?;
+        let inode = file.handle.inode;
+        if let Err(cause) = step(&self.process, Op::Allocate { inode, len }).await {
+            // The first error is the one to tell; an empty file that stays is rubbish.
+            let _ = self.remove(name).await;
+            return Err(failed(cause));
+        }
+        Ok(file)
     }
 
     pub async fn rename(&self, from: &str, to: &str) -> Result<(), DiskError> {
@@ -173,7 +188,7 @@ impl Disk {
 
     pub async fn replace_small(&self, name: &str, bytes: &[u8]) -> Result<(), DiskError> {
         let failed = failed("replace", name);
-        let temporary = format!("{name}.tmp");
+        let temporary = format!("{name}.new");
         let path = self.path(&temporary);
         let op = Op::OpenFresh { path };
         let file = self.open_by(op, &temporary).await.map_err(&failed)?;
@@ -209,7 +224,10 @@ impl Drop for Handle {
     fn drop(&mut self) {
         self.process.live(|state| {
             let machine = state.process(self.process.id).machine;
-            state.machine(machine).disk.close(self.inode);
+            state
+                .machine(machine)
+                .disk
+                .close(self.inode, self.process.id);
         });
     }
 }

@@ -1,7 +1,8 @@
-//! The primitive steps on a disk. Each is one I/O: one count, one latency, one place to fail or to crash.
+//! The primitive steps on a disk. Each is one I/O: one count, one latency, one place to fail or to
+//! crash.
 
 use crate::runtime::buffer::PageBuffer;
-use crate::runtime::disk::{DiskCause, Open, Persist, Space};
+use crate::runtime::disk::{DiskCause, Persist, Space};
 
 /// One primitive step on the disk: one I/O.
 pub enum Op {
@@ -10,7 +11,15 @@ pub enum Op {
     },
     Open {
         path: String,
-        how: Open,
+    },
+    /// A new empty file.
+    Create {
+        path: String,
+    },
+    /// Room for a new file, all zeros.
+    Allocate {
+        inode: u64,
+        len: u64,
     },
     /// A new empty file, in place of one that may be there.
     OpenFresh {
@@ -88,6 +97,8 @@ impl Op {
             Op::Sync { .. } | Op::SyncDir { .. } => Class::Sync,
             Op::MakeDir { .. }
             | Op::Open { .. }
+            | Op::Create { .. }
+            | Op::Allocate { .. }
             | Op::OpenFresh { .. }
             | Op::Rename { .. }
             | Op::Remove { .. }
@@ -101,7 +112,8 @@ impl Op {
     pub fn traced(&self) -> &[u8] {
         match self {
             Op::MakeDir { path }
-            | Op::Open { path, .. }
+            | Op::Open { path }
+            | Op::Create { path }
             | Op::OpenFresh { path }
             | Op::Remove { path }
             | Op::List { path }
@@ -110,7 +122,7 @@ impl Op {
             | Op::ReadSmall { path } => path.as_bytes(),
             Op::Rename { to, .. } => to.as_bytes(),
             Op::Write { bytes, .. } => bytes,
-            Op::Space | Op::Read { .. } | Op::Sync { .. } => b"",
+            Op::Space | Op::Allocate { .. } | Op::Read { .. } | Op::Sync { .. } => b"",
         }
     }
 }

@@ -5,8 +5,8 @@ use super::machine::{Inode, MachineDisk};
 use super::names::Names;
 use std::collections::BTreeMap;
 
-/// The durable image of a machine's disk at one moment.
-#[derive(Clone)]
+/// The durable image of a machine's disk at one moment; the default one is an empty disk.
+#[derive(Clone, Default)]
 pub struct Snapshot {
     names: Names,
     images: BTreeMap<u64, Image>,
@@ -66,7 +66,7 @@ impl MachineDisk {
                     *id,
                     Inode {
                         image: image.clone(),
-                        open: 0,
+                        open: Vec::new(),
                     },
                 )
             })

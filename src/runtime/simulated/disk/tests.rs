@@ -400,7 +400,8 @@ fn names_are_checked() {
         .unwrap();
 }
 
-/// Writes and reads page 0 under faults: what the write, a sync and the read said, and the first byte read.
+/// Writes and reads page 0 under faults: what the write, a sync and the read said, and the first
+/// byte read.
 fn under(
     faults: DiskFaults,
 ) -> (
@@ -584,4 +585,39 @@ fn a_disk_is_spoiled_and_rolled_back_from_outside() {
         machine.durable_bytes("data/log").unwrap()[..PAGE],
         [1; PAGE]
     );
+}
+
+#[test]
+fn a_killed_process_gives_back_what_it_had_open() {
+    let faults = DiskFaults {
+        capacity: Some(100_000),
+        ..DiskFaults::default()
+    };
+    let (simulation, machine) = world(1, faults);
+    machine.start(|runtime| async move {
+        let disk = data(&runtime);
+        let _file = disk.open("a", CREATE).await.unwrap();
+        disk.remove("a").await.unwrap();
+        assert_eq!(disk.space().await.unwrap().free_bytes, 100_000 - 64 * 1024);
+        runtime.sleep(Duration::from_secs(1_000)).await;
+    });
+    simulation.run_for(Duration::from_secs(1));
+    machine.kill();
+    machine.run(|runtime| async move {
+        assert_eq!(data(&runtime).space().await.unwrap().free_bytes, 100_000);
+    });
+}
+
+#[test]
+fn a_file_without_room_leaves_no_name() {
+    let faults = DiskFaults {
+        capacity: Some(4096),
+        ..DiskFaults::default()
+    };
+    let (_simulation, machine) = world(1, faults);
+    machine.run(|runtime| async move {
+        let full = data(&runtime).open("a", CREATE).await.map(drop);
+        assert_eq!(full.map_err(|error| error.cause), Err(DiskCause::NoSpace));
+    });
+    assert!(machine.files().is_empty());
 }

@@ -1,4 +1,5 @@
-//! How connections come to be, and how they end when a process, a machine or the way between two goes.
+//! How connections come to be, and how they end when a process, a machine or the way between two
+//! goes.
 
 use super::fabric::{Endpoint, Item, NetHappening, Phase, ip_of, resolve};
 use crate::runtime::net::{CloseReason, ConnectionId, Door, Event};
@@ -25,6 +26,9 @@ impl State {
         let Some(endpoint) = self.endpoint(client) else {
             return;
         };
+        if endpoint.phase != Phase::Connecting {
+            return;
+        }
         let (local, from, target) = (endpoint.local, endpoint.machine, endpoint.remote_machine);
         let Some(target) = target else {
             self.soon(
@@ -115,7 +119,8 @@ impl State {
         });
     }
 
-    /// A process is gone: its kernel resets what it had, or, without power, the peers learn late or never.
+    /// A process is gone: its kernel ends what it had, or, without power, the peers learn late or
+    /// never.
     pub fn net_process_ended(&mut self, process: ProcessId, end: End) {
         self.forget_listeners(process);
         for key in self.keys_of(|endpoint| endpoint.process == process) {
@@ -126,6 +131,10 @@ impl State {
                 continue;
             };
             match end {
+                // The kernel ends the stream in order, unless bytes were left unread.
+                End::Exit if endpoint.pending == 0 && endpoint.phase != Phase::Backlog => {
+                    self.send_item(peer, Item::Fin, Duration::ZERO);
+                }
                 End::Exit => self.send_item(peer, Item::Reset, Duration::ZERO),
                 End::PowerCut if self.fabric.ends.chance(0.5) => {
                     let wait = Duration::from_millis(100 + self.fabric.ends.below(2_900));

@@ -359,14 +359,27 @@ fn a_partition_holds_bytes_and_a_mended_one_lets_them_go_on() {
 }
 
 #[test]
-fn a_killed_peer_resets_and_one_without_power_resets_late_or_is_silent() {
+fn a_killed_peer_ends_its_streams_and_one_without_power_does_late_or_never() {
     let mut reasons = BTreeSet::new();
     for seed in 0..20 {
         let pair = connected(seed, NetFaults::default());
         pair.server.machine.kill();
         pair.simulation.run_for(SECOND);
+        let ended = Some(CloseReason::Finished);
+        assert_eq!(pair.client.closed(pair.connection), ended);
+
+        let pair = connected(seed, NetFaults::default());
+        pair.server.net.pause(pair.accepted);
+        pair.client.net.send(pair.connection, vec![1]);
+        pair.simulation.run_for(SECOND);
+        pair.server.machine.kill();
+        pair.simulation.run_for(SECOND);
         let reset = Some(CloseReason::Failed(104));
-        assert_eq!(pair.client.closed(pair.connection), reset);
+        assert_eq!(
+            pair.client.closed(pair.connection),
+            reset,
+            "bytes were unread"
+        );
 
         let pair = connected(seed, NetFaults::default());
         pair.server.machine.crash();
@@ -457,4 +470,21 @@ fn everybody_on_a_machine_hears_the_stop() {
     machine.stop_signal();
     simulation.run_for(SECOND);
     assert!(hosts.iter().all(|host| host.log.borrow().stops == 1));
+}
+
+#[test]
+fn a_connect_that_is_closed_at_once_leaves_nothing_behind() {
+    for seed in 0..30 {
+        let simulation = Simulation::new(seed, Faults::default());
+        let (server, client) = (Host::new(&simulation, "s"), Host::new(&simulation, "c"));
+        server.listen();
+        let connection = client.net.connect(server.address());
+        simulation.run_for(Duration::from_micros(10 * seed));
+        client.net.close(connection);
+        simulation.run_for(SECOND);
+        assert_eq!(client.closed(connection), Some(CloseReason::Finished));
+        let log = server.log.borrow();
+        assert!(log.open.is_empty(), "seed {seed}");
+        assert_eq!(log.accepted.len(), log.closed.len());
+    }
 }
