@@ -4,8 +4,10 @@ use super::message::DotView;
 use crate::causal::object::OperationId;
 use xxhash_rust::xxh3::Xxh3;
 
-/// xxh3-64, seed 0, over: length of the bucket name (1 byte), bucket, length of the key (u16), key, incarnation (u64), birth (u32),
-/// counter (u64), operation id (16 bytes), value; all numbers little-endian. The lengths keep two different inputs from being one string.
+/// xxh3-64, seed 0, over: length of the bucket name (1 byte), bucket, length of the key (u16), key,
+/// incarnation (u64), birth (u32),
+/// counter (u64), operation id (16 bytes), value; all numbers little-endian. The lengths keep two different
+/// inputs from being one string.
 pub fn value_hash(
     bucket: &[u8],
     key: &[u8],
