@@ -1,1 +1,71 @@
-//! cli
+//! The command line: one file a verb.
+
+mod delete;
+mod get;
+mod node;
+mod put;
+mod status;
+
+use crate::wire::PROTOCOL_VERSION;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+use std::sync::LazyLock;
+
+/// What a verb ends with. Frozen: scripts rely on the numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    Done = 0,
+    NotFound = 1,
+    /// clap exits with it by itself.
+    Usage = 2,
+    Failed = 3,
+    /// A write may or may not have happened.
+    Unknown = 4,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  armilla put city Riga              store a value
+  armilla get city                   print it
+  armilla put photo @riga.jpg        store a file
+  date | armilla put now -           store what stands on standard input
+  armilla delete city                delete it
+  armilla status                     see whether the node serves
+
+Exit codes: 0 done, 1 not found, 2 usage, 3 failed and nothing was changed, 4 outcome unknown: the write may have happened.";
+
+/// An always-writeable key-value store.
+#[derive(Parser)]
+#[command(name = "armilla", version = VERSION.as_str(), after_help = EXAMPLES, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Get(get::Get),
+    Put(put::Put),
+    Delete(delete::Delete),
+    Status(status::Status),
+}
+
+/// Reads the arguments and runs the verb.
+pub fn main() -> ExitCode {
+    let exit = match Cli::parse().verb {
+        Verb::Get(verb) => verb.run(),
+        Verb::Put(verb) => verb.run(),
+        Verb::Delete(verb) => verb.run(),
+        Verb::Status(verb) => verb.run(),
+    };
+    ExitCode::from(exit as u8)
+}
+
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let commit = option_env!("ARMILLA_COMMIT").unwrap_or("unknown");
+    format!(
+        "{} (commit {commit}, wire protocol {PROTOCOL_VERSION})",
+        env!("CARGO_PKG_VERSION")
+    )
+});
