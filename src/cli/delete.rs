@@ -12,7 +12,8 @@ Examples:
   armilla delete city
   armilla delete city --context TOKEN           delete exactly what a get saw
 
-Deleting what is not there is done, not an error. Exit codes: 0 durable, 3 failed and nothing was changed, 4 outcome unknown.";
+Deleting what is not there is done, not an error.
+Exit codes: 0 durable, 3 failed and nothing was changed, 4 outcome unknown.";
 
 /// Delete a key
 #[derive(Args)]

@@ -15,8 +15,8 @@ Examples:
   armilla get photo > riga.jpg         the bytes as they were stored
   armilla get city --output json       all siblings and their context
 
-Writes that did not see each other are all kept, as siblings: each is printed on a line of its own, and standard error tells
-how to resolve them. Exit codes: 0 found, 1 not found, 3 failed.";
+Writes that did not see each other are all kept, as siblings: each is printed on a line of its own, and
+standard error tells how to resolve them. Exit codes: 0 found, 1 not found, 3 failed.";
 
 /// Print the value of a key
 #[derive(Args)]
@@ -45,7 +45,7 @@ impl Get {
 }
 
 fn print_text(name: &str, found: &Found) -> Exit {
-    if let [] = found.siblings[..] {
+    if found.siblings.is_empty() {
         eprintln!("not found");
         return Exit::Done;
     }
@@ -74,7 +74,8 @@ fn print_text(name: &str, found: &Found) -> Exit {
     }
     if found.siblings.len() > 1 {
         eprintln!(
-            "armilla: {} siblings, written without seeing each other; to resolve them:\n  armilla put '{name}' VALUE --context {}",
+            "armilla: {} siblings, written without seeing each other; to resolve them:\n  \
+             armilla put '{name}' VALUE --context {}",
             found.siblings.len(),
             base64(&found.context)
         );

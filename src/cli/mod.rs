@@ -33,7 +33,8 @@ Examples:
   armilla delete city                delete it
   armilla status                     see whether the node serves
 
-Exit codes: 0 done, 1 not found, 2 usage, 3 failed and nothing was changed, 4 outcome unknown: the write may have happened.";
+Exit codes: 0 done, 1 not found, 2 usage, 3 failed and nothing was changed,
+4 outcome unknown: the write may have happened.";
 
 /// An always-writeable key-value store.
 #[derive(Parser)]

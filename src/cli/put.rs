@@ -18,8 +18,9 @@ Examples:
   armilla put city Tartu --context TOKEN        supersede exactly what a get saw
   armilla put city Tallinn --concurrent         stay beside whatever is there
 
-A value that begins with @ itself goes through standard input. Without --context a put supersedes what the replicas have now;
-a write that they had not seen stays beside it. Exit codes: 0 durable, 3 failed and nothing was changed, 4 outcome unknown.";
+A value that begins with @ itself goes through standard input. Without --context a put supersedes what the
+replicas have now; a write that they had not seen stays beside it.
+Exit codes: 0 durable, 3 failed and nothing was changed, 4 outcome unknown.";
 
 /// Store a value under a key
 #[derive(Args)]
