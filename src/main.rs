@@ -1,3 +1,5 @@
-fn main() -> std::process::ExitCode {
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
     armilla::cli::main()
 }

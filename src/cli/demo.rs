@@ -1,5 +1,6 @@
 //! `armilla demo`: a throwaway node, real data, kill -9 in the middle of writes, and a count of what was lost.
 
+use super::Exit;
 use super::dataset::{Row, dataset};
 use crate::base::checksum::xxh3_64;
 use crate::client::blocking::{Client, Put};
@@ -7,7 +8,7 @@ use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -27,13 +28,15 @@ const WRITERS: usize = 8;
 const KEYS_MAX: usize = 20_000;
 const WRITE_SECONDS: u64 = 2;
 
-pub fn run(demo: &Demo) -> ExitCode {
-    match show(demo) {
-        Ok(0) => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::from(3),
-        Err(message) => {
-            eprintln!("armilla: the demo failed: {message}");
-            ExitCode::from(3)
+impl Demo {
+    pub fn run(&self) -> Exit {
+        match show(self) {
+            Ok(0) => Exit::Done,
+            Ok(_) => Exit::Failed,
+            Err(message) => {
+                eprintln!("armilla: the demo failed: {message}");
+                Exit::Failed
+            }
         }
     }
 }

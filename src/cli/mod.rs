@@ -1,17 +1,51 @@
 //! The command line: one file a verb.
 
-pub mod dataset;
-pub mod demo;
-pub mod start;
+mod dataset;
+mod delete;
+mod demo;
+mod get;
+mod node;
+mod put;
+mod start;
+mod status;
 
+use crate::engine::LOG_FORMAT;
+use crate::replica::identity::DIRECTORY_FORMAT;
+use crate::wire::PROTOCOL_VERSION;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
-pub const COMMIT: &str = "unknown";
+/// What a verb ends with. Frozen: scripts rely on the numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    Done = 0,
+    NotFound = 1,
+    /// clap exits with it by itself.
+    Usage = 2,
+    Failed = 3,
+    /// A write may or may not have happened.
+    Unknown = 4,
+}
 
+const EXAMPLES: &str = "\
+Examples:
+  armilla start                      run a node here, data in ./armilla-data
+  armilla put city Riga              store a value
+  armilla get city                   print it
+  armilla put photo @riga.jpg        store a file
+  date | armilla put now -           store what stands on standard input
+  armilla delete city                delete it
+  armilla status                     see whether the node serves
+
+Exit codes: 0 done, 1 not found, 2 usage, 3 failed and nothing was changed,
+4 outcome unknown: the write may have happened.";
+
+/// An always-writeable key-value store.
 #[derive(Parser)]
-#[command(name = "armilla", version)]
-struct Line {
+#[command(name = "armilla", version = VERSION.as_str(), after_help = EXAMPLES, arg_required_else_help = true)]
+struct Cli {
     #[command(subcommand)]
     verb: Verb,
 }
@@ -19,12 +53,35 @@ struct Line {
 #[derive(Subcommand)]
 enum Verb {
     Start(start::Start),
+    Get(get::Get),
+    Put(put::Put),
+    Delete(delete::Delete),
+    Status(status::Status),
     Demo(demo::Demo),
 }
 
+/// Reads the arguments and runs the verb.
 pub fn main() -> ExitCode {
-    match Line::parse().verb {
-        Verb::Start(start) => start::run(&start),
-        Verb::Demo(demo) => demo::run(&demo),
-    }
+    let exit = match Cli::parse().verb {
+        Verb::Start(verb) => verb.run(),
+        Verb::Get(verb) => verb.run(),
+        Verb::Put(verb) => verb.run(),
+        Verb::Delete(verb) => verb.run(),
+        Verb::Status(verb) => verb.run(),
+        Verb::Demo(verb) => verb.run(),
+    };
+    ExitCode::from(exit as u8)
 }
+
+/// The commit this program was built from; a development build does not follow it.
+pub const COMMIT: &str = match option_env!("ARMILLA_COMMIT") {
+    Some(commit) => commit,
+    None => "a development build",
+};
+
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "{} ({COMMIT}; wire protocol {PROTOCOL_VERSION}, data directory {DIRECTORY_FORMAT}, log {LOG_FORMAT})",
+        env!("CARGO_PKG_VERSION")
+    )
+});

@@ -1,5 +1,6 @@
 //! `armilla start`: checks the machine, starts the shard, tells what happens on stderr.
 
+use super::Exit;
 use crate::base::limits;
 use crate::base::units::Size;
 use crate::node::config::{Options, admin_address};
@@ -8,7 +9,6 @@ use crate::runtime::glommio::{self, signals};
 use crate::runtime::preflight;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -68,22 +68,21 @@ pub struct Start {
     pub insecure: bool,
 }
 
-pub fn run(start: &Start) -> ExitCode {
-    match serve(start) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err((code, message)) => {
-            eprintln!("armilla: {message}");
-            ExitCode::from(code)
+impl Start {
+    pub fn run(&self) -> Exit {
+        match serve(self) {
+            Ok(()) => Exit::Done,
+            Err((exit, message)) => {
+                eprintln!("armilla: {message}");
+                exit
+            }
         }
     }
 }
 
-const USAGE: u8 = 2;
-const FAILED: u8 = 3;
-
-fn serve(start: &Start) -> Result<(), (u8, String)> {
-    let usage = |message: String| (USAGE, message);
-    let failed = |message: String| (FAILED, message);
+fn serve(start: &Start) -> Result<(), (Exit, String)> {
+    let usage = |message: String| (Exit::Usage, message);
+    let failed = |message: String| (Exit::Failed, message);
     let options = options(start).map_err(usage)?;
     let cpu = cpu(start.cores.as_deref()).map_err(usage)?;
     let missing = preflight::check();
@@ -91,7 +90,7 @@ fn serve(start: &Start) -> Result<(), (u8, String)> {
         let lines: Vec<String> = missing.iter().map(ToString::to_string).collect();
         return Err(failed(lines.join("\narmilla: ")));
     }
-    let handle = glommio::run(cpu, move |runtime| async move {
+    let handle = glommio::run(cpu, move |runtime| {
         let announce = Announcer::new(cpu, &options);
         node::run(
             runtime,

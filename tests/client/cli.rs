@@ -1,0 +1,189 @@
+#![cfg(feature = "server")]
+
+use crate::fake::Fake;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+struct Ran {
+    code: i32,
+    out: Vec<u8>,
+    err: String,
+}
+
+fn armilla(server: &str, arguments: &[&str], input: &[u8]) -> Ran {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_armilla"))
+        .args(arguments)
+        .env("ARMILLA_SERVER", server)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A verb that reads no input may be gone already.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    let output = child.wait_with_output().unwrap();
+    let err = String::from_utf8(output.stderr).unwrap();
+    Ran {
+        code: output.status.code().unwrap(),
+        out: output.stdout,
+        err,
+    }
+}
+
+#[test]
+fn put_get_delete() {
+    let fake = Fake::start();
+    let run = |arguments: &[&str]| armilla(&fake.address, arguments, b"from\0input");
+    let missing = run(&["get", "city"]);
+    assert_eq!(
+        (missing.code, missing.out.len(), missing.err.as_str()),
+        (1, 0, "not found\n")
+    );
+    let put = run(&["put", "city", "Riga"]);
+    assert_eq!((put.code, put.out.as_slice()), (0, &b"ok\n"[..]));
+    let got = run(&["get", "city"]);
+    assert_eq!(
+        (got.code, got.out.as_slice(), got.err.as_str()),
+        (0, &b"Riga"[..], "")
+    );
+    assert_eq!(run(&["put", "raw", "-"]).code, 0);
+    assert_eq!(run(&["get", "raw"]).out, b"from\0input");
+    let file = format!("@{}/Cargo.toml", env!("CARGO_MANIFEST_DIR"));
+    assert_eq!(run(&["put", "file", &file]).code, 0);
+    assert_eq!(
+        run(&["get", "file"]).out,
+        std::fs::read(&file[1..]).unwrap()
+    );
+    assert_eq!(run(&["delete", "city"]).code, 0);
+    assert_eq!(run(&["get", "city"]).code, 1);
+}
+
+#[test]
+fn siblings_come_with_the_way_to_resolve_them() {
+    let fake = Fake::start();
+    let run = |arguments: &[&str]| armilla(&fake.address, arguments, b"");
+    assert_eq!(run(&["put", "city", "Riga"]).code, 0);
+    assert_eq!(run(&["put", "city", "Tartu", "--concurrent"]).code, 0);
+    let got = run(&["get", "city"]);
+    assert_eq!((got.code, got.out.as_slice()), (0, &b"Riga\nTartu\n"[..]));
+    let token = "c2Vlbg==";
+    assert!(
+        got.err
+            .contains(&format!("armilla put 'city' VALUE --context {token}")),
+        "{}",
+        got.err
+    );
+    assert_eq!(run(&["put", "city", "Tallinn", "--context", token]).code, 0);
+    assert_eq!(fake.seen().last().unwrap().context, b"seen");
+    assert_eq!(run(&["get", "city"]).out, b"Tallinn");
+    assert_eq!(run(&["delete", "city", "--context", token]).code, 0);
+    assert_eq!(fake.seen().last().unwrap().context, b"seen");
+}
+
+#[test]
+fn json() {
+    let fake = Fake::start();
+    let run = |arguments: &[&str], input: &[u8]| {
+        let ran = armilla(&fake.address, arguments, input);
+        (
+            ran.code,
+            serde_json::from_slice::<serde_json::Value>(&ran.out).unwrap(),
+        )
+    };
+    let (code, put) = run(&["put", "k", "v", "--output", "json"], b"");
+    assert_eq!(
+        (code, &put["ok"], &put["receipt"]["votes"]),
+        (0, &true.into(), &1.into())
+    );
+    run(
+        &["put", "k", "-", "--concurrent", "--output", "json"],
+        b"\xff\x00",
+    );
+    run(
+        &["put", "k", "lost", "--concurrent", "--output", "json"],
+        b"",
+    );
+    let (code, got) = run(&["get", "k", "--output", "json"], b"");
+    assert_eq!((code, &got["context"]), (0, &"c2Vlbg==".into()));
+    assert_eq!(got["siblings"][0]["value"], "v");
+    assert_eq!(got["siblings"][1]["value_base64"], "/wA=");
+    assert_eq!(got["siblings"][2]["lost"], true);
+    let (code, got) = run(&["get", "nothing", "--output", "json"], b"");
+    assert_eq!((code, got["siblings"].as_array().unwrap().len()), (1, 0));
+}
+
+#[test]
+fn exit_codes_tell_what_may_have_happened() {
+    let fake = Fake::start();
+    let run = |arguments: &[&str]| armilla(&fake.address, arguments, b"");
+    for key in ["broken", "timeout", "rubbish"] {
+        let put = run(&["put", key, "v"]);
+        assert_eq!(put.code, 4, "{}", put.err);
+        assert!(
+            put.err.contains("may or may not have happened"),
+            "{}",
+            put.err
+        );
+        assert_eq!(run(&["get", key]).code, 3);
+    }
+    assert_eq!(run(&["delete", "silent", "--timeout", "1"]).code, 4);
+    assert_eq!(run(&["put", "refused", "v"]).code, 3);
+    assert_eq!(run(&["put", "k", "@/no/such/file"]).code, 3);
+    for usage in [
+        &["put", "k"][..],
+        &["put", "k", "v", "--context", "?"],
+        &["put", "k", "v", "--context", "c2Vlbg==", "--concurrent"],
+        &["get", "k", "--output", "xml"],
+        &["fly"],
+        &[],
+    ] {
+        assert_eq!(run(usage).code, 2, "{usage:?}");
+    }
+    let silent = armilla("127.0.0.1:1", &["get", "k"], b"");
+    assert_eq!(silent.code, 3);
+    let text = "armilla: cannot reach a node at 127.0.0.1:1: connection refused; \
+                start one with 'armilla start' or pass --server ADDR:PORT\n";
+    assert_eq!(silent.err, text);
+}
+
+#[test]
+fn status_is_done_only_if_the_node_serves() {
+    let fake = Fake::start();
+    let run = |arguments: &[&str]| armilla(&fake.address, arguments, b"");
+    let status = run(&["status"]);
+    assert_eq!(
+        (status.code, status.out.as_slice()),
+        (0, &b"keys: 3\nstate: serving\n"[..])
+    );
+    fake.stop_serving();
+    let status = run(&["status", "--output", "json"]);
+    assert_eq!(
+        (status.code, status.out.as_slice()),
+        (3, &b"{\"state\":\"starting\"}\n"[..])
+    );
+    assert!(status.err.contains("it replays its log"));
+}
+
+#[test]
+fn help_teaches_and_version_tells_the_formats() {
+    let help = armilla("", &["--help"], b"");
+    assert_eq!(help.code, 0);
+    assert!(
+        String::from_utf8(help.out)
+            .unwrap()
+            .contains("armilla put city Riga")
+    );
+    for verb in ["get", "put", "delete", "status"] {
+        let help = armilla("", &[verb, "--help"], b"");
+        assert!(
+            String::from_utf8(help.out).unwrap().contains("Examples:"),
+            "{verb}"
+        );
+    }
+    let version = armilla("", &["--version"], b"").out;
+    assert!(
+        String::from_utf8(version)
+            .unwrap()
+            .contains("wire protocol 1")
+    );
+}
