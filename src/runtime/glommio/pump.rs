@@ -115,7 +115,8 @@ pub(super) async fn pump(shard: Shard, eventfd: OwnedFd) {
         let now = Instant::now();
         let idle = *idle_since.get_or_insert(now);
         if now - traffic < TRAFFIC && now - idle < SPIN {
-            futures_lite::future::yield_now().await;
+            // Looking again is worth less than any task of another queue.
+            glommio::executor().yield_task_queue_now().await;
             continue;
         }
         if shard.0.ring.prepare_to_sleep() && !shard.0.stop.is_news() {

@@ -145,9 +145,14 @@ where
         .spawn(move || async move {
             let eventfd = inside.0.eventfd.try_clone()?;
             let shard = build(inside)?;
-            let pump = glommio::spawn_local_into(pump(shard.clone(), eventfd), shard.0.queues[0])
+            let foreground = shard.0.queues[0];
+            let pump = glommio::spawn_local_into(pump(shard.clone(), eventfd), foreground)
                 .expect("the queue was just made");
-            let result = body(Runtime::from(shard.clone())).await;
+            // The body lives in the pump's own queue: it runs between two enters, not after the pump has gone to sleep.
+            let body = body(Runtime::from(shard.clone()));
+            let result = glommio::spawn_local_into(body, foreground)
+                .expect("the queue was just made")
+                .await;
             tear_down(&shard).await;
             pump.await;
             shard.0.ring.close();
