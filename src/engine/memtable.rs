@@ -245,7 +245,10 @@ mod tests {
 
     fn entry(group: u64) -> Entry {
         Entry {
-            object: Rc::default(),
+            object: Rc::new(Object {
+                vector: Default::default(),
+                siblings: Vec::new(),
+            }),
             mine: None,
             group: GroupNumber(group),
         }

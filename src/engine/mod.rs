@@ -18,6 +18,8 @@ mod outcome;
 mod recovery;
 mod shell;
 mod state;
+#[cfg(all(test, feature = "sim"))]
+mod tests;
 
 use crate::runtime::Runtime;
 use crate::runtime::disk::Disk;
