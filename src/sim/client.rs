@@ -66,6 +66,8 @@ pub struct Client {
     /// Writes whose outcome is unknown, to be tried again under the same operation id.
     retries: VecDeque<(u128, Action)>,
     builder: codec::Builder,
+    /// A node asked for this pause.
+    pause_ms: u64,
 }
 
 impl Client {
@@ -87,6 +89,7 @@ impl Client {
             inbox: Vec::new(),
             retries: VecDeque::new(),
             builder: codec::Builder::default(),
+            pause_ms: 0,
         }
     }
 
@@ -176,6 +179,10 @@ impl Client {
             }
             if bytes.is_empty() || !self.exchange(connection, bytes).await {
                 return;
+            }
+            if self.pause_ms > 0 {
+                let pause = Duration::from_millis(std::mem::take(&mut self.pause_ms));
+                self.runtime.sleep(pause).await;
             }
             if self.rng.chance(0.2) {
                 let pause = self.rng.below(3_000);
@@ -328,8 +335,14 @@ impl Client {
         let mut shared = shared.borrow_mut();
         shared.drain_witness();
         *shared.statuses.entry(status as u8).or_default() += 1;
-        shared.operations_done += 1;
         let done = status.advice() == Advice::Done;
+        if status.advice() == Advice::Retry {
+            // It did nothing, so it does not count; and who is told to come back later does.
+            shared.operations_left += 1;
+            self.pause_ms = 1 + self.rng.below(10);
+        } else {
+            shared.operations_done += 1;
+        }
         match pending.action {
             Action::Get { key } if done => {
                 shared.gets_answered += 1;

@@ -64,7 +64,7 @@ impl Nemesis {
         };
         Nemesis {
             endings,
-            life_ms_max: 20 + rng.below(400),
+            life_ms_max: 3 + rng.below(60),
             faults,
         }
     }

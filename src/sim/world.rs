@@ -227,6 +227,7 @@ impl World {
                 self.simulation
                     .run_until(failed, Duration::from_millis(500));
                 self.simulation.run_for(Duration::from_millis(5));
+                self.node.fail_no_io();
                 life.failed.take();
                 self.node.crash();
             }

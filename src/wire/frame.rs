@@ -1,4 +1,5 @@
-//! Frames in a stream of bytes: where one ends, and whether it is one at all. The message inside is the codec's business.
+//! Frames in a stream of bytes: where one ends, and whether it is one at all. The message inside is the
+//! codec's business.
 
 use crate::base::limits::{FRAME_BYTES_MIN, FRAME_PREFIX_BYTES};
 
@@ -35,7 +36,8 @@ pub enum BadFrame {
     Length,
 }
 
-/// Looks at the first bytes of a stream. A length beyond `len_max` (prefix included) is refused before anybody makes room for it, and a
+/// Looks at the first bytes of a stream. A length beyond `len_max` (prefix included) is refused before
+/// anybody makes room for it, and a
 /// wrong identifier as soon as it can be seen.
 pub fn split(bytes: &[u8], identifier: &'static str, len_max: usize) -> Split {
     assert!(len_max >= FRAME_BYTES_MIN);

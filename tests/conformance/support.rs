@@ -2,9 +2,11 @@
 
 use armilla::runtime::Runtime;
 use armilla::runtime::glommio;
-use armilla::runtime::net::{ConnectionId, Event, Net};
+use armilla::runtime::net::{CloseReason, ConnectionId, Door, Event, Net};
 use armilla::runtime::time::timeout;
+use std::collections::VecDeque;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -14,29 +16,49 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 static TURN: Mutex<()> = Mutex::new(());
 
-/// Runs `case` on a real shard, one at a time in this process: rings and their buffers are a bounded good.
+/// Runs `case` on a real shard, one at a time in this process.
 pub fn on_shard<T, F>(case: impl FnOnce(Runtime) -> F + Send + 'static) -> T
 where
     T: Send + 'static,
     F: Future<Output = T> + 'static,
 {
+    alone(|| {
+        let running = glommio::run(0, case).expect("an executor starts");
+        running.join().expect("the case holds")
+    })
+}
+
+/// Runs `what` while no other case has an executor.
+pub fn alone<T>(what: impl FnOnce() -> T) -> T {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let running = glommio::run(0, case).expect("an executor starts");
-    running.join().expect("the case holds")
+    what()
 }
 
-pub fn directory(name: &str) -> PathBuf {
-    let path =
-        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
-    remove(&path);
-    std::fs::create_dir_all(&path).expect("the target directory is writable");
-    path
-}
+/// A directory of the machine, removed at the end.
+pub struct Directory(pub PathBuf);
 
-pub fn remove(path: &Path) {
-    if path.exists() {
-        std::fs::remove_dir_all(path).expect("a test directory can be removed");
+impl Directory {
+    pub fn new(name: &str) -> Directory {
+        let unique = format!("{name}-{}", std::process::id());
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique);
+        std::fs::create_dir_all(&path).expect("the target directory is writable");
+        Directory(path)
     }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+pub fn anywhere() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+/// Bytes in which every offset can be told from its neighbours.
+pub fn pattern(len: usize, seed: usize) -> Vec<u8> {
+    (0..len).map(|i| ((i + seed) % 251) as u8).collect()
 }
 
 /// Events taken one by one, in order.
@@ -44,6 +66,7 @@ pub struct Events {
     runtime: Runtime,
     net: Net,
     taken: Vec<Event>,
+    queue: VecDeque<Event>,
 }
 
 impl Events {
@@ -52,20 +75,26 @@ impl Events {
             runtime: runtime.clone(),
             net: runtime.net(),
             taken: Vec::new(),
+            queue: VecDeque::new(),
         }
     }
 
     pub async fn next(&mut self) -> Event {
-        if self.taken.is_empty() {
-            let waiting = self.net.events(&mut self.taken);
-            timeout(&self.runtime, PATIENCE, waiting)
-                .await
-                .expect("an event comes in time");
-        }
-        self.taken.remove(0)
+        let next = self.within(PATIENCE).await;
+        next.expect("an event comes in time")
     }
 
-    /// The next events until `wanted` finds what it looks for; the others are dropped.
+    /// The next event, or none if `time` passes without one.
+    pub async fn within(&mut self, time: Duration) -> Option<Event> {
+        if self.queue.is_empty() {
+            let waiting = self.net.events(&mut self.taken);
+            timeout(&self.runtime, time, waiting).await?;
+            self.queue.extend(self.taken.drain(..));
+        }
+        self.queue.pop_front()
+    }
+
+    /// The first result of `wanted`; what it has no use for is dropped.
     pub async fn until<T>(&mut self, mut wanted: impl FnMut(Event) -> Option<T>) -> T {
         loop {
             let event = self.next().await;
@@ -83,11 +112,48 @@ impl Events {
         .await
     }
 
-    pub async fn closed(&mut self, which: ConnectionId) {
+    pub async fn closed(&mut self, which: ConnectionId) -> CloseReason {
         self.until(|event| match event {
-            Event::Closed { connection, .. } if connection == which => Some(()),
+            Event::Closed { connection, reason } if connection == which => Some(reason),
             _ => None,
         })
-        .await;
+        .await
     }
+
+    /// Bytes of one connection until there are `len` of them.
+    pub async fn bytes(&mut self, which: ConnectionId, len: usize) -> Vec<u8> {
+        let mut all = Vec::new();
+        while all.len() < len {
+            let bytes = self.until(|event| match event {
+                Event::Chunk { connection, bytes } if connection == which => Some(bytes),
+                Event::Closed { connection, .. } => {
+                    assert!(connection != which, "closed before all bytes came");
+                    None
+                }
+                _ => None,
+            });
+            all.extend_from_slice(&bytes.await);
+        }
+        all
+    }
+
+    /// A connection with both ends here: the client's id, then the server's.
+    pub async fn pair(&mut self, listening: SocketAddr) -> (ConnectionId, ConnectionId) {
+        let client = self.net.connect(listening);
+        let (mut server, mut connected) = (None, false);
+        while server.is_none() || !connected {
+            match self.next().await {
+                Event::Accepted { connection, .. } => server = Some(connection),
+                Event::Connected { connection } => connected |= connection == client,
+                Event::Closed { connection, .. } => assert!(connection != client),
+                _ => {}
+            }
+        }
+        (client, server.expect("seen above"))
+    }
+}
+
+pub fn listen(net: &Net) -> SocketAddr {
+    net.listen(anywhere(), Door::Client, true)
+        .expect("a free port")
 }

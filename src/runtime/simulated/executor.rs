@@ -22,7 +22,8 @@ pub(super) type LocalFuture = Pin<Box<dyn Future<Output = ()>>>;
 /// The least and the most virtual nanoseconds of a poll.
 const POLL_COST: (u64, u64) = (200, 2_000);
 
-/// Tasks woken since the last step, in order. `Waker` demands `Send`, hence the lock; one thread ever takes it.
+/// Tasks woken since the last step, in order. `Waker` demands `Send`, hence the lock; one thread
+/// ever takes it.
 type Woken = Arc<Mutex<Vec<(usize, u64)>>>;
 
 struct TaskWake {
@@ -236,7 +237,8 @@ impl Executor {
         })
     }
 
-    /// Takes a task back after its poll, unless it is done or its process died in it; then the caller drops the future.
+    /// Takes a task back after its poll, unless it is done or its process died in it; then the
+    /// caller drops the future.
     pub(super) fn give_back(
         &mut self,
         turn: Turn,

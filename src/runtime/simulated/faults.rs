@@ -1,4 +1,5 @@
-//! Every fault of the simulated world as an option; all are off by default. Probabilities are between 0 and 1.
+//! Every fault of the simulated world as an option; all are off by default. Probabilities are
+//! between 0 and 1.
 
 use std::time::Duration;
 

@@ -1,8 +1,10 @@
-//! A whole world in one thread: machines, their disks, the network between them, and virtual time, all drawn from one seed.
+//! A whole world in one thread: machines, their disks, the network between them, and virtual time,
+//! all drawn from one seed.
 //!
-//! A `Simulation` is driven from outside by `run_until` and its like. The same seed, faults and calls give the same trace,
-//! step by step; `trace_hash` tells. Randomness comes from one stream a subsystem, so that a fault switched off leaves the
-//! draws of the others as they were. A panic in a task goes through to the caller, after the seed and the faults were printed.
+//! A `Simulation` is driven from outside by `run_until` and its like. The same seed, faults and
+//! calls give the same trace, step by step; `trace_hash` tells. Randomness comes from one stream a
+//! subsystem, so that a fault switched off leaves the draws of the others as they were. A panic in
+//! a task goes through to the caller, after the seed and the faults were printed.
 
 mod disk;
 mod executor;
@@ -78,7 +80,8 @@ impl Simulation {
         self.world.step()
     }
 
-    /// Steps until `done`; false if `limit` of virtual time passed or nothing will ever happen again.
+    /// Steps until `done`; false if `limit` of virtual time passed or nothing will ever happen
+    /// again.
     pub fn run_until(&self, done: impl FnMut() -> bool, limit: Duration) -> bool {
         self.world.run_until(done, limit)
     }
@@ -140,7 +143,8 @@ impl Drop for Simulation {
     }
 }
 
-/// A computer: a disk that outlives its processes, an address, a wall clock. Clones are the same one.
+/// A computer: a disk that outlives its processes, an address, a wall clock. Clones are the same
+/// one.
 #[derive(Clone)]
 pub struct Machine {
     world: Rc<World>,
@@ -156,7 +160,8 @@ impl Machine {
         net::fabric::ip_of(self.id)
     }
 
-    /// Starts a process whose first task is the future; when that is done, the process ends as if killed.
+    /// Starts a process whose first task is the future; when that is done, the process ends as if
+    /// killed.
     pub fn start<F>(&self, main: impl FnOnce(Runtime) -> F) -> Process
     where
         F: Future<Output = ()> + 'static,
@@ -174,7 +179,8 @@ impl Machine {
         process
     }
 
-    /// Starts a process, runs the world until it ends, and returns what its future returned; None if it died before.
+    /// Starts a process, runs the world until it ends, and returns what its future returned; None
+    /// if it died before.
     pub fn run<T, F>(&self, main: impl FnOnce(Runtime) -> F) -> Option<T>
     where
         T: 'static,
@@ -232,7 +238,8 @@ impl Machine {
         self.world.with(|state| state.machine(self.id).disk.issued)
     }
 
-    /// Cuts the power when the disk I/O of this number (counted from 1, over all lives) is about to be issued or in flight.
+    /// Cuts the power when the disk I/O of this number (counted from 1, over all lives) is about to
+    /// be issued or in flight.
     pub fn crash_at_io(&self, number: Option<u64>) {
         self.world
             .with(|state| state.machine(self.id).disk.crash_at = number);
@@ -242,6 +249,12 @@ impl Machine {
     pub fn fail_io(&self, number: u64, cause: DiskCause) {
         self.world
             .with(|state| state.machine(self.id).disk.fail_at.insert(number, cause));
+    }
+
+    /// No I/O that was to fail will.
+    pub fn fail_no_io(&self) {
+        self.world
+            .with(|state| state.machine(self.id).disk.fail_at.clear());
     }
 
     /// Moves its wall clock.

@@ -1,6 +1,7 @@
 //! One simulated process: the executor side of the facade.
 //!
-//! A handle outlives its process; then every call is a no-op, and what it would wait for never comes.
+//! A handle outlives its process; then every call is a no-op, and what it would wait for never
+//! comes.
 
 use super::disk::Disk;
 use super::executor::{Completion, Wait};

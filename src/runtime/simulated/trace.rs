@@ -1,6 +1,7 @@
 //! The rolling hash of a run: two runs of one seed in one binary have one hash.
 //!
-//! Only virtual time, numbers given out in order, and payload bytes enter it; never an address, a hash seed or real time.
+//! Only virtual time, numbers given out in order, and payload bytes enter it; never an address, a
+//! hash seed or real time.
 
 use super::world::ProcessId;
 use crate::base::units::Nanos;

@@ -1,7 +1,9 @@
 //! The whole state of a simulated world behind one cell, and its heap of things to come.
 //!
-//! 1. Time only moves when no process can run, to the earliest happening; equal times go in the order they were made.
-//! 2. No future is polled or dropped while the state is borrowed: those of a dead process wait in `graveyard`.
+//! 1. Time only moves when no process can run, to the earliest happening; equal times go in the
+//!    order they were made.
+//! 2. No future is polled or dropped while the state is borrowed: those of a dead process wait in
+//!    `graveyard`.
 //! 3. A process is marked dead before anything of it is dropped, so that its drops have no effect.
 
 use super::disk::machine::MachineDisk;
@@ -96,7 +98,8 @@ pub(super) struct State {
 /// How a process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// It ended by itself or was killed: the kernel lives on, closes its sockets and keeps its writes.
+    /// It ended by itself or was killed: the kernel lives on, closes its sockets and keeps its
+    /// writes.
     Exit,
     /// The power went.
     PowerCut,
@@ -155,7 +158,8 @@ impl State {
         }
     }
 
-    /// When the next thing happens, if anything ever does. Timers that nobody waits for are forgotten.
+    /// When the next thing happens, if anything ever does. Timers that nobody waits for are
+    /// forgotten.
     pub(super) fn next_at(&mut self) -> Option<Nanos> {
         while let Some(entry) = self.heap.peek() {
             match &entry.happening {
@@ -207,7 +211,8 @@ impl State {
         id
     }
 
-    /// Ends one process: first it is dead, then its sockets and locks go, then its tasks wait to be dropped.
+    /// Ends one process: first it is dead, then its sockets and locks go, then its tasks wait to be
+    /// dropped.
     pub(super) fn end_process(&mut self, id: ProcessId, end: End) {
         if !self.alive(id) {
             return;
@@ -251,7 +256,8 @@ impl World {
         work(&mut self.state.borrow_mut())
     }
 
-    /// Drops the tasks of dead processes. Only from outside every poll: a task that crashes its own machine is on the stack.
+    /// Drops the tasks of dead processes. Only from outside every poll: a task that crashes its own
+    /// machine is on the stack.
     pub(super) fn bury(&self) {
         loop {
             let dead = self.with(|state| std::mem::take(&mut state.graveyard));

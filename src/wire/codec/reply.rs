@@ -11,7 +11,8 @@ use flatbuffers::{FlatBufferBuilder, ForwardsUOffset, Vector, WIPOffset};
 /// The reply, its hello and its siblings are a table each.
 const TABLES_MAX: usize = SIBLINGS_MAX + 2;
 
-/// Encodes `reply` as one whole frame, which lives until the builder is used again. Values are copied once, into the builder; nothing is
+/// Encodes `reply` as one whole frame, which lives until the builder is used again. Values are copied once,
+/// into the builder; nothing is
 /// allocated once the builder has grown to the size of the replies it sees.
 pub fn encode_reply<'b>(builder: &'b mut Builder, reply: &Reply<'_>) -> &'b [u8] {
     let status = reply
@@ -109,7 +110,8 @@ pub enum BadReply {
     Context(usize),
 }
 
-/// A verified reply that borrows from its frame; its siblings are read as one walks over them, so that decoding allocates nothing.
+/// A verified reply that borrows from its frame; its siblings are read as one walks over them, so that
+/// decoding allocates nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct ReplyView<'a> {
     pub id: u64,
@@ -123,7 +125,8 @@ pub struct ReplyView<'a> {
 }
 
 impl<'a> ReplyView<'a> {
-    /// The hello without its ports, and the ports: they stand in the frame unaligned and cannot be borrowed as numbers.
+    /// The hello without its ports, and the ports: they stand in the frame unaligned and cannot be borrowed
+    /// as numbers.
     pub fn hello(&self) -> Option<(HelloReply<'static>, impl Iterator<Item = u16> + use<'a>)> {
         let hello = self.hello?;
         let fields = HelloReply {

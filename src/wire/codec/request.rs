@@ -32,7 +32,8 @@ impl Default for RequestLimits {
     }
 }
 
-/// A frame that is no request, or none that may pass. With an id it is answered; without one nobody can say what it was.
+/// A frame that is no request, or none that may pass. With an id it is answered; without one nobody can say
+/// what it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct BadRequest {
@@ -81,7 +82,8 @@ impl RequestReason {
     }
 }
 
-/// Encodes `request` as one whole frame, which lives until the builder is used again. The request keeps the hard limits; what the node at
+/// Encodes `request` as one whole frame, which lives until the builder is used again. The request keeps the
+/// hard limits; what the node at
 /// the other end takes is for that node to say.
 pub fn encode_request<'b>(builder: &'b mut Builder, request: &Request<'_>) -> &'b [u8] {
     assert!(request.value.len() <= VALUE_BYTES_MAX && request.key.len() <= KEY_BYTES_MAX);

@@ -145,7 +145,8 @@ fn an_unknown_status_keeps_its_band_and_never_turns_into_done() {
     }
 }
 
-/// The bytes that other clients are tested against. A new file is written with ARMILLA_BLESS=1; an old one never changes.
+/// The bytes that other clients are tested against. A new file is written with ARMILLA_BLESS=1; an old one
+/// never changes.
 #[test]
 fn golden_frames() {
     let one = [sibling(b"hello")];

@@ -1,4 +1,5 @@
-//! What flatc makes of `schema/*.fbs`. Never edited: `tools/codegen/generate` writes it, and `schema/schema.lock` tells if it is stale.
+//! What flatc makes of `schema/*.fbs`. Never edited: `tools/codegen/generate` writes it, and
+//! `schema/schema.lock` tells if it is stale.
 
 #[allow(warnings, unsafe_code, clippy::all)]
 #[rustfmt::skip]

@@ -1,7 +1,7 @@
 //! Operations under way: when they are issued, when they complete, and what an end leaves of them.
 //!
-//! An operation takes effect when it completes; its caller may be long gone. A power cut takes everything out of the air
-//! first, so that nothing completes afterwards.
+//! An operation takes effect when it completes; its caller may be long gone. A power cut takes
+//! everything out of the air first, so that nothing completes afterwards.
 
 use super::machine::MachineDisk;
 use super::op::{Answer, Class, Done, Op};
@@ -117,7 +117,8 @@ impl MachineDisk {
         }
     }
 
-    /// A process ended while these were in flight: writes reach the cache in part, changes of names or not.
+    /// A process ended while these were in flight: writes reach the cache in part, changes of names
+    /// or not.
     fn abandon(&mut self, process: ProcessId, end: End) {
         self.locks.retain(|_, (holder, _)| *holder != process);
         let all = std::mem::take(&mut self.in_flight);

@@ -1,7 +1,8 @@
 //! The bytes of one file: what reads see, what is on the medium, and the writes in between. Pure.
 //!
 //! 1. A byte covered by a sync is in `durable` and no later power cut changes it.
-//! 2. `unsynced` holds the writes that a cut decides about, oldest first; no part of one is older than a durable write.
+//! 2. `unsynced` holds the writes that a cut decides about, oldest first; no part of one is older
+//!    than a durable write.
 
 use crate::base::rng::Rng;
 use std::rc::Rc;
@@ -17,7 +18,8 @@ struct Bytes {
 }
 
 impl Bytes {
-    /// Calls `part(chunk index, range in the chunk, range in the caller's bytes)` for each chunk of a range.
+    /// Calls `part(chunk index, range in the chunk, range in the caller's bytes)` for each chunk of
+    /// a range.
     fn parts(offset: u64, len: usize) -> impl Iterator<Item = (usize, usize, usize, usize)> {
         let mut done = 0;
         std::iter::from_fn(move || {
@@ -181,7 +183,8 @@ impl Image {
         }
     }
 
-    /// The power goes: each sector of each unsynced write is kept or lost on its own, and so is the length.
+    /// The power goes: each sector of each unsynced write is kept or lost on its own, and so is the
+    /// length.
     pub(super) fn cut_power(&mut self, rng: &mut Rng) {
         let keep = match rng.below(4) {
             0 => 0.0,

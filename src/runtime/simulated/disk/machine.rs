@@ -21,7 +21,8 @@ pub(super) struct Inode {
     pub(super) open: Vec<ProcessId>,
 }
 
-/// The streams of one disk, one for each thing that is drawn, so that a fault switched off shifts no other.
+/// The streams of one disk, one for each thing that is drawn, so that a fault switched off shifts
+/// no other.
 pub(super) struct Streams {
     pub(super) latency: Rng,
     pub(super) slow: Rng,

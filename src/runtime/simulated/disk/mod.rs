@@ -1,4 +1,5 @@
-//! The disk side of the facade: each verb is one or more primitive steps, each its own I/O and its own place to crash.
+//! The disk side of the facade: each verb is one or more primitive steps, each its own I/O and its
+//! own place to crash.
 
 mod flight;
 mod image;

@@ -1,7 +1,9 @@
-//! The names of one machine's disk: what is there, what is durable, and the changes in between. Pure.
+//! The names of one machine's disk: what is there, what is durable, and the changes in between.
+//! Pure.
 //!
-//! A change is durable once every directory it touches was synced. At a power cut each other change is kept or lost on its
-//! own, but keeping one keeps the earlier ones that share a name with it: a journal never loses both names of a file.
+//! A change is durable once every directory it touches was synced. At a power cut each other change
+//! is kept or lost on its own, but keeping one keeps the earlier ones that share a name with it: a
+//! journal never loses both names of a file.
 
 use crate::base::rng::Rng;
 use std::collections::{BTreeMap, BTreeSet};
@@ -163,7 +165,8 @@ impl Names {
         self.settle(|change| change.dirs.is_empty());
     }
 
-    /// Applies to the durable names the changes that `chosen` names, and the earlier ones they build on.
+    /// Applies to the durable names the changes that `chosen` names, and the earlier ones they
+    /// build on.
     fn settle(&mut self, mut chosen: impl FnMut(&Change) -> bool) {
         let mut touched: BTreeSet<&String> = BTreeSet::new();
         let mut keep = vec![false; self.pending.len()];
@@ -185,7 +188,8 @@ impl Names {
         });
     }
 
-    /// The power goes: what a cut leaves of the changes is all there is, and names in lost directories go with them.
+    /// The power goes: what a cut leaves of the changes is all there is, and names in lost
+    /// directories go with them.
     pub(super) fn cut_power(&mut self, rng: &mut Rng) {
         self.settle(|_| rng.chance(0.5));
         self.pending.clear();

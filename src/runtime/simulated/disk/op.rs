@@ -1,4 +1,5 @@
-//! The primitive steps on a disk. Each is one I/O: one count, one latency, one place to fail or to crash.
+//! The primitive steps on a disk. Each is one I/O: one count, one latency, one place to fail or to
+//! crash.
 
 use crate::runtime::buffer::PageBuffer;
 use crate::runtime::disk::{DiskCause, Persist, Space};

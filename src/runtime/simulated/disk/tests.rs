@@ -400,7 +400,8 @@ fn names_are_checked() {
         .unwrap();
 }
 
-/// Writes and reads page 0 under faults: what the write, a sync and the read said, and the first byte read.
+/// Writes and reads page 0 under faults: what the write, a sync and the read said, and the first
+/// byte read.
 fn under(
     faults: DiskFaults,
 ) -> (

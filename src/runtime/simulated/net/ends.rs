@@ -1,4 +1,5 @@
-//! How connections come to be, and how they end when a process, a machine or the way between two goes.
+//! How connections come to be, and how they end when a process, a machine or the way between two
+//! goes.
 
 use super::fabric::{Endpoint, Item, NetHappening, Phase, ip_of, resolve};
 use crate::runtime::net::{CloseReason, ConnectionId, Door, Event};
@@ -118,7 +119,8 @@ impl State {
         });
     }
 
-    /// A process is gone: its kernel ends what it had, or, without power, the peers learn late or never.
+    /// A process is gone: its kernel ends what it had, or, without power, the peers learn late or
+    /// never.
     pub fn net_process_ended(&mut self, process: ProcessId, end: End) {
         self.forget_listeners(process);
         for key in self.keys_of(|endpoint| endpoint.process == process) {

@@ -2,7 +2,8 @@
 //!
 //! 1. What arrives at one endpoint arrives in the order it was sent.
 //! 2. The bytes under way to an endpoint and unread at it never exceed the window.
-//! 3. An endpoint ends once: `Sent` for a send in flight, then `Closed`; its slot is free before either is taken.
+//! 3. An endpoint ends once: `Sent` for a send in flight, then `Closed`; its slot is free before
+//!    either is taken.
 
 use crate::base::rng::Rng;
 use crate::base::units::{KIB, Nanos};

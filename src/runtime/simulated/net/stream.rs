@@ -235,7 +235,8 @@ impl State {
         true
     }
 
-    /// One piece to nobody: the kernel takes a window of it, then a reset or a timeout ends the connection.
+    /// One piece to nobody: the kernel takes a window of it, then a reset or a timeout ends the
+    /// connection.
     fn send_into_void(&mut self, key: u64, left: usize) -> bool {
         let Some(endpoint) = self.fabric.endpoints.get_mut(&key) else {
             return false;
