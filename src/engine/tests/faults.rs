@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::base::limits::PAGE_BYTES;
+use crate::base::planted::{self, Planted};
 use crate::engine::log::segment;
 use crate::runtime::disk::DiskCause;
 
@@ -279,4 +280,39 @@ fn the_disk_budget_refuses_puts_and_takes_deletes() {
         settle(&runtime, &engine, &ledger).await;
         assert!(engine.statistics().disk_bytes <= 10 * MIB as u64);
     });
+}
+
+/// A check that never failed proves nothing: each of these bugs makes one of the tests above fail.
+#[test]
+fn planted_bugs_are_caught() {
+    let caught = |bug: Planted, test: fn()| {
+        planted::enable(bug);
+        let failed = std::panic::catch_unwind(test).is_err();
+        planted::disable_all();
+        assert!(failed, "{} was not caught", bug.name());
+    };
+    caught(
+        Planted::AckBeforeSync,
+        a_power_cut_at_any_io_loses_nothing_acked,
+    );
+    caught(
+        Planted::SkippedDirectorySync,
+        a_power_cut_at_any_io_loses_nothing_acked,
+    );
+    caught(
+        Planted::DroppedSyncError,
+        an_io_that_fails_loses_nothing_acked,
+    );
+    caught(
+        Planted::TornGroupAccepted,
+        a_spoiled_page_of_a_covered_log_is_never_silent,
+    );
+    caught(
+        Planted::ReadErrorAsNotFound,
+        a_read_error_is_no_end_of_the_log,
+    );
+    caught(
+        Planted::UnsureServed,
+        a_spoiled_page_of_a_covered_log_is_never_silent,
+    );
 }
