@@ -13,6 +13,7 @@ pub mod key;
 mod log;
 mod manifest;
 mod manifest_codec;
+mod manifest_format;
 mod memtable;
 mod outcome;
 mod recovery;

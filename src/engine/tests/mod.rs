@@ -1,6 +1,7 @@
 //! The engine against a list of what was appended, on a disk that loses, fails and rots.
 
 mod faults;
+mod golden;
 mod histories;
 
 use super::key::KeyRef;
