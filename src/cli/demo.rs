@@ -2,7 +2,7 @@
 
 use super::dataset::{Row, dataset};
 use crate::base::checksum::xxh3_64;
-use crate::client::blocking::Client;
+use crate::client::blocking::{Client, Put};
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -177,7 +177,7 @@ fn import(address: &str, rows: &[Row], puts: &mut Histogram<u64>) -> Result<Acke
                     for row in share(rows, writer) {
                         let began = Instant::now();
                         client
-                            .put(&row.key, &row.value)
+                            .put(&row.key, &row.value, &Put::default())
                             .map_err(|e| e.to_string())?;
                         took.saturating_record(began.elapsed().as_micros() as u64);
                         acked.insert(row.key.clone(), (xxh3_64(&row.value), None));
@@ -261,7 +261,7 @@ fn overwrite<'a>(
             let value = overwritten(row, round);
             let began = Instant::now();
             let entry = written.entry(row.key.clone()).or_insert((None, None));
-            match client.put(&row.key, &value) {
+            match client.put(&row.key, &value, &Put::default()) {
                 Ok(_) => {
                     *entry = (Some(xxh3_64(&value)), None);
                     count += 1;
@@ -314,7 +314,9 @@ fn lose_one(address: &str, acked: &Acked) -> Result<(), String> {
         return Ok(());
     };
     println!("   --lose-one: deleting {}", String::from_utf8_lossy(key));
-    connect(address)?.delete(key).map_err(|e| e.to_string())?;
+    connect(address)?
+        .delete(key, &Put::default())
+        .map_err(|e| e.to_string())?;
     Ok(())
 }
 

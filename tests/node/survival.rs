@@ -1,7 +1,7 @@
 //! kill -9 in the middle of writes: every acked value is there after the restart.
 
 use crate::harness::{Node, Scratch, alone};
-use armilla::client::blocking::Client;
+use armilla::client::blocking::{Client, Put};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};

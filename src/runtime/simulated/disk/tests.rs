@@ -621,3 +621,24 @@ fn a_file_without_room_leaves_no_name() {
     });
     assert!(machine.files().is_empty());
 }
+
+#[test]
+fn a_reused_name_never_costs_the_old_file_its_last_one() {
+    for seed in 0..60 {
+        let (_simulation, machine) = world(seed, DiskFaults::default());
+        machine.run(|runtime| async move {
+            let file = durable_file(&runtime, "a").await;
+            put(&file, 0, 7, Persist::Dsync).await.unwrap();
+            let disk = data(&runtime);
+            disk.rename("a", "b").await.unwrap();
+            disk.open("a", CREATE).await.unwrap();
+        });
+        machine.crash();
+        let old = |path: &String| {
+            machine
+                .file_bytes(path)
+                .is_some_and(|it| it.first() == Some(&7))
+        };
+        assert!(machine.files().iter().any(old), "seed {seed}");
+    }
+}
