@@ -9,6 +9,7 @@
 use super::log::group::Arcs;
 use super::log::segment::Segment;
 use super::manifest_codec::{self as codec, Block, Edit};
+use super::manifest_format::MANIFEST_FORMAT;
 use super::outcome::OpenError;
 use crate::base::limits::{MANIFEST_EDIT_BYTES, PAGE_BYTES};
 use crate::base::marks::mark;
@@ -153,7 +154,7 @@ pub async fn load(disk: &Disk, shard: u16) -> Result<Option<(u64, State)>, OpenE
         Err(codec::FileError::Newer(found)) => Err(OpenError::NewerFormat {
             name,
             found,
-            known: codec::MANIFEST_FORMAT,
+            known: MANIFEST_FORMAT,
         }),
     }
 }

@@ -1,52 +1,11 @@
-//! The layout of the manifest, byte by byte; `schema/disk.md` draws it. All numbers are little-endian. Final.
+//! Bytes of the manifest: writing blocks, and reading a file that may hold anything.
 
 use super::log::group::{Arcs, Link};
 use super::log::segment::Segment;
 use super::manifest::{Cut, State};
+use super::manifest_format::*;
 use crate::base::checksum::crc32c;
 use crate::base::limits::PAGE_BYTES;
-use bytemuck::{Pod, Zeroable};
-
-/// "ARMMANIF".
-pub const MANIFEST_MAGIC: u64 = u64::from_le_bytes(*b"ARMMANIF");
-pub const MANIFEST_FORMAT: u32 = 1;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-#[repr(C)]
-struct BlockHeader {
-    magic: u64,
-    /// crc32c of the block from `format` on, without the filling.
-    crc: u32,
-    format: u32,
-    generation: u64,
-    /// 0 for the first block of a file, which holds the whole state.
-    sequence: u64,
-    identity: u64,
-    /// `crc` of the block before it in the file.
-    chain: u32,
-    /// Bytes of header and edits; zeroes fill the last page.
-    used_bytes: u32,
-    shard: u16,
-    shards: u16,
-    edits: u32,
-    reserved: u64,
-}
-
-const HEADER_BYTES: usize = size_of::<BlockHeader>();
-const _: () = assert!(HEADER_BYTES == 64);
-const CRC_FROM: usize = std::mem::offset_of!(BlockHeader, format);
-
-/// First word of an edit; frozen. The words behind it:
-/// segment: number, bytes.
-const EDIT_SEGMENT: u64 = 1;
-/// cut: segment, offset, last group's number, its header crc, next group's number, last group's arcs (16 words).
-const EDIT_CUT: u64 = 2;
-/// damaged: arcs (16 words).
-const EDIT_DAMAGED: u64 = 3;
-/// highest segment: number.
-const EDIT_HIGHEST_SEGMENT: u64 = 4;
-/// first group: number.
-const EDIT_FIRST_GROUP: u64 = 5;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Edit {

@@ -13,7 +13,6 @@ use super::entry::{Entry, Place};
 use super::key::{Key, KeyRef};
 use super::log::record;
 use crate::base::limits::{INLINE_VALUE_BYTES_MAX, LOG_ARCS};
-use crate::causal::dot::Actor;
 use crate::causal::object::{Object, Sibling};
 use crate::ring::position::Position;
 use std::collections::BTreeSet;
@@ -69,7 +68,7 @@ pub fn entry_bytes(key_bytes: usize, entry: &Entry) -> usize {
 /// `entry_bytes` without the inline values.
 pub fn object_bytes<V>(key_bytes: usize, object: &Object<V>) -> usize {
     let siblings = object.siblings.len() * size_of::<Sibling<Place>>();
-    let vector = object.vector.entries().len() * size_of::<(Actor, u64)>();
+    let vector = size_of_val(object.vector.entries());
     size_of::<Entry>() + siblings + vector + key_bytes + 5 * ALLOCATION_BYTES
 }
 
@@ -245,7 +244,10 @@ mod tests {
 
     fn entry(group: u64) -> Entry {
         Entry {
-            object: Rc::default(),
+            object: Rc::new(Object {
+                vector: Default::default(),
+                siblings: Vec::new(),
+            }),
             mine: None,
             group: GroupNumber(group),
         }

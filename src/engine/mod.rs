@@ -13,11 +13,14 @@ pub mod key;
 mod log;
 mod manifest;
 mod manifest_codec;
+mod manifest_format;
 mod memtable;
 mod outcome;
 mod recovery;
 mod shell;
 mod state;
+#[cfg(all(test, feature = "sim"))]
+mod tests;
 
 use crate::runtime::Runtime;
 use crate::runtime::disk::Disk;

@@ -1,0 +1,145 @@
+//! The layouts stand still: golden bytes, and a page that is read again whenever their sources change.
+
+use crate::base::checksum::xxh3_64;
+use crate::engine::Place;
+use crate::engine::entry::NewValue;
+use crate::engine::key::KeyRef;
+use crate::engine::log::format::{ARC_WORDS, GROUP_HEADER_BYTES};
+use crate::engine::log::group::{Link, LogId, set_arc};
+use crate::engine::log::record::NewRecord;
+use crate::engine::log::record::tests::{Value, object};
+use crate::engine::log::segment::Segment;
+use crate::engine::log::writer::LogWriter;
+use crate::engine::manifest::Cut;
+use crate::engine::manifest_codec::{Block, Edit, encode};
+use crate::ring::position::Position;
+
+const KEY: KeyRef<'static> = KeyRef {
+    position: Position(0x8123_4567_89ab_cdef),
+    bucket: b"bucket",
+    key: b"key",
+};
+
+fn values() -> Vec<Value> {
+    vec![
+        Value::Put(b"a value".to_vec()),
+        Value::Tombstone,
+        Value::At(3, 512, 200, 1, 100),
+        Value::Lost,
+    ]
+}
+
+fn link() -> Link {
+    let mut arcs = [0; ARC_WORDS];
+    set_arc(&mut arcs, 5);
+    Link {
+        number: 40,
+        header_crc: 0xaabb_ccdd,
+        arcs,
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let lines = bytes.chunks(32);
+    let line = |chunk: &[u8]| {
+        chunk
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
+    lines.map(|chunk| line(chunk) + "\n").collect()
+}
+
+#[test]
+fn a_record() {
+    let values = values();
+    let object = object(&values);
+    assert!(matches!(
+        object.siblings[2].value,
+        NewValue::Keep(Place::At { .. })
+    ));
+    let record = NewRecord::new(KEY, &object);
+    let mut bytes = vec![0; record.bytes()];
+    record.encode(42, 7, 99, &mut bytes);
+    assert_eq!(
+        hex(&bytes),
+        include_str!("../../../schema/vectors/record.hex")
+    );
+}
+
+#[test]
+fn a_group() {
+    let log = LogId {
+        identity: 0x0102_0304_0506_0708,
+        shard: 3,
+    };
+    let mut writer = LogWriter::new(log, link(), 42);
+    writer.add_segment(Segment {
+        number: 7,
+        bytes: 4 << 20,
+    });
+    let values = values();
+    let object = object(&values);
+    let record = NewRecord::new(KEY, &object);
+    let reserved = writer.reserve(record.bytes(), 516).expect("there is room");
+    let bytes = writer.reserved_bytes(reserved);
+    record.encode(42, 7, reserved.offset_words, bytes);
+    let job = writer.take_job().expect("a record waits");
+    assert!(
+        job.buffer[GROUP_HEADER_BYTES + record.bytes()..job.len]
+            .iter()
+            .all(|&b| b == 0)
+    );
+    let used = &job.buffer[..GROUP_HEADER_BYTES + record.bytes()];
+    assert_eq!(hex(used), include_str!("../../../schema/vectors/group.hex"));
+}
+
+#[test]
+fn a_manifest_block() {
+    let cut = Cut {
+        segment: 7,
+        offset: 8192,
+        last: link(),
+        next_number: 42,
+    };
+    let segment = Segment {
+        number: 7,
+        bytes: 4 << 20,
+    };
+    let block = encode(&Block {
+        generation: 2,
+        sequence: 0,
+        chain: 0,
+        identity: 0x0102_0304_0506_0708,
+        shard: 3,
+        shards: 4,
+        edits: vec![
+            Edit::Segment(segment),
+            Edit::Cut(cut),
+            Edit::HighestSegment(11),
+            Edit::Damaged(link().arcs),
+            Edit::FirstGroup(1),
+        ],
+    });
+    let used = 64 + 8 * (3 + 6 + 16 + 2 + 17 + 2);
+    assert!(block.bytes[used..].iter().all(|&byte| byte == 0));
+    assert_eq!(
+        hex(&block.bytes[..used]),
+        include_str!("../../../schema/vectors/manifest.hex")
+    );
+}
+
+/// Whoever changes a layout reads its page again, and writes the new hash there.
+#[test]
+fn the_page_is_of_these_layouts() {
+    let sources = [
+        include_str!("../log/format.rs"),
+        include_str!("../manifest_format.rs"),
+    ];
+    let hash = format!(
+        "layout sources: {:016x}",
+        xxh3_64(sources.concat().as_bytes())
+    );
+    let page = include_str!("../../../schema/disk.md");
+    assert!(page.contains(&hash), "schema/disk.md must say `{hash}`");
+}

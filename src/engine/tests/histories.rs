@@ -1,0 +1,148 @@
+//! Long histories with restarts, power cuts and kills.
+
+use super::*;
+use crate::base::marks::{self, Mark};
+
+/// How a life ends.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Close,
+    Exit,
+    Kill,
+    PowerCut,
+}
+
+fn history(seed: u64, lives: u64, ops: u64) {
+    let (simulation, machine, ledger) = world(seed);
+    let mut rng = Rng::new(seed);
+    for life in 0..lives {
+        let end = [End::Close, End::Exit, End::Kill, End::PowerCut][rng.below(4) as usize];
+        let mut life_rng = Rng::new(seed * 1000 + life);
+        let shared = ledger.clone();
+        let done = Rc::new(RefCell::new(false));
+        let flag = done.clone();
+        machine.start(|runtime| async move {
+            let engine = begin(&runtime, &shared, options())
+                .await
+                .expect("a sound disk");
+            work(&runtime, &engine, &shared, &mut life_rng, ops).await;
+            if let End::Close = end {
+                engine.close().await.expect("a sound disk");
+                settle(&runtime, &engine, &shared).await;
+            }
+            *flag.borrow_mut() = true;
+        });
+        match end {
+            End::Close | End::Exit => {
+                let ended = simulation.run_until(|| *done.borrow(), Duration::from_secs(60));
+                assert!(ended, "seed {seed}, life {life}");
+                simulation.run_for(Duration::from_millis(1));
+            }
+            End::Kill | End::PowerCut => {
+                simulation.run_for(Duration::from_micros(rng.below(60_000)));
+            }
+        }
+        match end {
+            End::PowerCut => machine.crash(),
+            End::Close | End::Exit | End::Kill => machine.kill(),
+        }
+        assert_eq!(
+            ledger.borrow().recovery.damaged_groups,
+            0,
+            "seed {seed}, life {life}"
+        );
+    }
+    check(&machine, &ledger)
+        .expect("nothing ends it")
+        .expect("a sound disk");
+}
+
+#[test]
+fn histories_keep_what_was_acked() {
+    marks::reset();
+    for seed in 0..30 {
+        history(seed, 6, 60);
+    }
+    for seed in 100..103 {
+        history(seed, 3, 700);
+    }
+    for mark in [
+        Mark::WalCut,
+        Mark::TornTail,
+        Mark::SegmentRolled,
+        Mark::IdleMark,
+    ] {
+        assert!(marks::seen(mark) > 0, "{} was never seen", mark.name());
+    }
+    assert_eq!(marks::seen(Mark::DamagedGroup), 0);
+}
+
+#[test]
+fn a_large_value_takes_a_group_of_its_own() {
+    let (_simulation, machine, ledger) = world(1);
+    let shared = ledger.clone();
+    let large = Options {
+        value_bytes_max: 16 * MIB,
+        memory_bytes: 64 * MIB,
+        ..options()
+    };
+    let large_again = large.clone();
+    machine.run(|runtime| async move {
+        let engine = begin(&runtime, &shared, large).await.expect("a sound disk");
+        let value = vec![7; 16 * MIB];
+        append(&engine, &shared, 1, Some(&value), false).expect("it fits");
+        settle(&runtime, &engine, &shared).await;
+    });
+    let shared = ledger.clone();
+    machine.run(|runtime| async move {
+        begin(&runtime, &shared, large_again)
+            .await
+            .expect("a sound disk");
+    });
+    assert_eq!(ledger.borrow().recovery.records, 1);
+}
+
+#[test]
+fn a_full_memory_refuses_puts_and_takes_deletes() {
+    let (_simulation, machine, ledger) = world(2);
+    machine.run(|runtime| async move {
+        let small = Options {
+            memory_bytes: 160 * 1024,
+            ..options()
+        };
+        let engine = begin(&runtime, &ledger, small).await.expect("a sound disk");
+        let mut refused = None;
+        for round in 0..200u64 {
+            let value = [1; 64];
+            for name in 0..KEYS as u8 {
+                let keep = round < 100;
+                if let Err(why) = append(&engine, &ledger, name, Some(&value), keep) {
+                    refused = refused.or(Some(why));
+                }
+            }
+            runtime.sleep(Duration::from_millis(2)).await;
+        }
+        assert_eq!(refused, Some(AppendRefused::MemoryFull));
+        append(&engine, &ledger, 0, None, false).expect("a delete makes room");
+        append(&engine, &ledger, 0, Some(b"x"), false).expect("there is room");
+    });
+}
+
+#[test]
+fn the_same_number_is_never_a_group_twice() {
+    let (_simulation, machine, ledger) = world(3);
+    let mut highest = GroupNumber(0);
+    for _ in 0..5 {
+        let shared = ledger.clone();
+        let group = machine.run(|runtime| async move {
+            let engine = begin(&runtime, &shared, options())
+                .await
+                .expect("a sound disk");
+            // The process ends before this group is written.
+            append(&engine, &shared, 1, Some(b"lost"), false).expect("there is room")
+        });
+        let group = group.expect("nothing ends it");
+        assert!(group > highest);
+        highest = group;
+    }
+}
