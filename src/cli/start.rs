@@ -97,7 +97,6 @@ fn serve(start: &Start) -> Result<(), (Exit, String)> {
             options,
             Rc::new(move |what: Announce<'_>| announce.say(what)),
         )
-        .await
     })
     .map_err(|e| failed(format!("cannot start an executor on CPU {cpu}: {e}")))?;
     signals::stop_on_signals(vec![handle.stop_handle()])

@@ -25,6 +25,7 @@ mod tests;
 use crate::runtime::Runtime;
 use crate::runtime::disk::Disk;
 pub use entry::{Entry, GroupNumber, Location, NewValue, Place};
+pub use log::format::LOG_FORMAT;
 pub use outcome::{AppendRefused, Lookup, OpenError, Poisoned, Unsure};
 use std::rc::Rc;
 

@@ -275,10 +275,15 @@ impl Engine {
         self.shell.state.borrow().lookup(key)
     }
 
-    /// The answer to `MustRead`; never `MustRead`.
+    /// The answer to `MustRead`; never `MustRead`. What it says held when the read began: only the key's turn keeps it true.
     pub async fn lookup_slow(&self, key: KeyRef<'_>) -> Lookup {
+        let found = self.shell.state.borrow().lookup(key);
         self.shell.runtime.yield_now().await;
-        self.shell.state.borrow().lookup(key)
+        // The log may have been poisoned meanwhile: then nothing is said of any key.
+        match self.shell.poisoned() {
+            Some(_) => self.shell.state.borrow().lookup(key),
+            None => found,
+        }
     }
 
     /// Takes the whole new object of a key: puts a record into the open group, replaces the entry, returns the group whose

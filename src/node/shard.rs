@@ -250,6 +250,10 @@ impl Shard {
             let message = "this node has no buckets but the default one, whose name is empty";
             return self.reply_message(id, request.id, Status::BucketUnknown, message);
         }
+        if request.expires.0 != 0 {
+            let message = "this node does not expire values; leave expires_ms out";
+            return self.reply_message(id, request.id, Status::Unsupported, message);
+        }
         match request.op {
             Op::Get => reads::on_get(self, shared, id, request),
             _ => writes::on_write(self, shared, id, request),
