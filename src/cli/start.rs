@@ -113,13 +113,12 @@ fn serve(start: &Start) -> Result<(), (Exit, String)> {
 
 fn options(start: &Start) -> Result<Options, String> {
     let exposed = [Some(start.listen), start.admin].into_iter().flatten();
-    if let Some(address) = exposed.into_iter().find(|a| !a.ip().is_loopback()) {
-        if !start.insecure {
-            return Err(format!(
-                "refusing to serve on {address}: anybody who reaches it could read and write everything (there is no \
+    let open = exposed.into_iter().find(|a| !a.ip().is_loopback());
+    if let Some(address) = open.filter(|_| !start.insecure) {
+        return Err(format!(
+            "refusing to serve on {address}: anybody who reaches it could read and write everything (there is no \
                  encryption and no password yet); keep to 127.0.0.1, or pass --insecure on a network you trust"
-            ));
-        }
+        ));
     }
     if start.listen.port() != 0 && start.listen.port() <= limits::ADMIN_PORT_BELOW {
         return Err(format!(

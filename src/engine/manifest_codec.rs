@@ -222,7 +222,7 @@ mod tests {
         prop_oneof![
             (any::<u32>(), any::<u64>())
                 .prop_map(|(number, bytes)| Edit::Segment(Segment { number, bytes })),
-            (any::<u32>(), any::<[u64; 3]>(), any::<u32>(), arcs.clone()).prop_map(
+            (any::<u32>(), any::<[u64; 3]>(), any::<u32>(), arcs).prop_map(
                 |(segment, [offset, number, next_number], header_crc, arcs)| Edit::Cut(Cut {
                     segment,
                     offset,

@@ -291,6 +291,10 @@ impl Shard {
         let reply = Reply {
             id: request,
             status: Some(if serves { Status::Ok } else { Status::NotReady }),
+            message: match self.phase {
+                Phase::Poisoned => "its log is poisoned by a failed write or sync; restart it",
+                phase => phase.refusal().unwrap_or_default(),
+            },
             status_json: &json,
             ..Reply::default()
         };

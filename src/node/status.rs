@@ -66,7 +66,7 @@ pub fn report(shard: &Shard) -> Value {
     let uptime_ms = (shard.runtime.now().0 - shard.started.0) / 1_000_000;
     let counters = &shard.counters;
     let mut report = json!({
-        "phase": shard.phase.name(),
+        "state": shard.phase.name(),
         "version": env!("CARGO_PKG_VERSION"),
         "cluster": format!("{:032x}", shard.identity.cluster),
         "node": format!("{:032x}", shard.identity.node),

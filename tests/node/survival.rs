@@ -27,7 +27,11 @@ fn write(address: String, writer: usize, ledger: Ledger, stop: Arc<AtomicBool>) 
                 entry.1
             };
             if client
-                .put(key.as_bytes(), value(&key, next).as_bytes())
+                .put(
+                    key.as_bytes(),
+                    value(&key, next).as_bytes(),
+                    &Put::default(),
+                )
                 .is_err()
             {
                 return;

@@ -57,5 +57,5 @@ fn status_and_the_admin_port_tell_that_it_serves() {
     assert!(http(&node.admin, "/livez").starts_with("HTTP/1.1 200"));
     assert!(http(&node.admin, "/nothing").starts_with("HTTP/1.1 404"));
     let report = http(&node.admin, "/status");
-    assert!(report.contains("\"phase\":\"serving\""), "{report}");
+    assert!(report.contains("\"state\":\"serving\""), "{report}");
 }
