@@ -2,6 +2,7 @@
 //!
 //! Goes on where the ledger ends, and adds one line to it: which seeds, which commit, how many lives, what was found.
 
+use armilla::base::planted::Planted;
 use armilla::sim::world::{Plan, Verdict, run};
 use clap::Parser;
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,9 @@ struct Options {
     /// One seed only, told in detail and not in the ledger
     #[arg(long)]
     seed: Option<u64>,
+    /// Plant each bug in turn, and tell how many seeds it takes to catch it
+    #[arg(long)]
+    planted: bool,
     /// How long to go on
     #[arg(long, default_value_t = 5)]
     minutes: u64,
@@ -49,6 +53,7 @@ fn main() -> ExitCode {
     let options = Options::parse();
     match options.seed {
         Some(seed) => one(seed, options.operations),
+        None if options.planted => planted(options.operations),
         None => sweep(&options),
     }
 }
@@ -61,6 +66,45 @@ fn one(seed: u64, operations: u64) -> ExitCode {
     });
     println!("{verdict:#?}");
     exit(verdict.is_clean())
+}
+
+/// Seeds that a planted bug may take.
+const PLANTED_SEEDS_MAX: u64 = 2_000;
+
+fn planted(operations: u64) -> ExitCode {
+    let mut missed = false;
+    std::panic::set_hook(Box::new(|_| ()));
+    println!("| planted bug | stands for | seeds | caught by |\n|---|---|---|---|");
+    for &bug in Planted::ALL {
+        let caught = (0..PLANTED_SEEDS_MAX).find_map(|seed| {
+            let plan = Plan {
+                seed,
+                operations,
+                planted: Some(bug),
+            };
+            match std::panic::catch_unwind(|| run(&plan)) {
+                Ok(verdict) => verdict
+                    .violations
+                    .first()
+                    .map(|what| (seed + 1, what.clone())),
+                Err(_) => Some((seed + 1, "an assertion of the node".into())),
+            }
+        });
+        missed |= caught.is_none();
+        let (seeds, what) = match caught {
+            Some((seeds, what)) => (seeds.to_string(), what),
+            None => (
+                format!("more than {PLANTED_SEEDS_MAX}"),
+                "NOT CAUGHT".into(),
+            ),
+        };
+        println!(
+            "| {} | {} | {seeds} | {what:.90} |",
+            bug.name(),
+            bug.stands_for()
+        );
+    }
+    exit(!missed)
 }
 
 fn exit(clean: bool) -> ExitCode {
