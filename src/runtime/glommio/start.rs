@@ -19,6 +19,10 @@ use std::time::Duration;
 
 /// How long a task queue runs while another waits.
 const PREEMPT: Duration = Duration::from_micros(250);
+/// glommio 0.9 parks with runnable tasks if its preempt timer fires between arming and the first task (its run loop takes
+/// "preempted before anything ran" for "nothing to run", and the timer's completion counts as no event). Any timer wakes it,
+/// so one is always armed: this bounds how long such a stall lasts.
+const HEARTBEAT: Duration = Duration::from_millis(5);
 /// glommio registers this much with the kernel, and memlock counts it; our own reads and writes do not use it.
 const IO_MEMORY: usize = 256 * 1024;
 /// Entries of glommio's own rings: they carry timers and the pump's sleep.
@@ -148,6 +152,15 @@ where
             let foreground = shard.0.queues[0];
             let pump = glommio::spawn_local_into(pump(shard.clone(), eventfd), foreground)
                 .expect("the queue was just made");
+            let heartbeat = glommio::spawn_local_into(
+                async {
+                    loop {
+                        glommio::timer::sleep(HEARTBEAT).await;
+                    }
+                },
+                foreground,
+            )
+            .expect("the queue was just made");
             // The body lives in the pump's own queue: it runs between two enters, not after the pump has gone to sleep.
             let body = body(Runtime::from(shard.clone()));
             let result = glommio::spawn_local_into(body, foreground)
@@ -156,6 +169,7 @@ where
             tear_down(&shard).await;
             pump.await;
             shard.0.ring.close();
+            heartbeat.cancel().await;
             Ok(result)
         })
         .map_err(|e| io::Error::other(format!("cannot start an executor on CPU {cpu}: {e}")))?;
