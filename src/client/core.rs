@@ -1,7 +1,7 @@
 //! The client's side of one connection, without the connection: bytes and requests in, bytes and replies out.
 //!
 //! 1. An outcome is never guessed: what was open when the connection broke is unsent if not one byte of it
-//! had left, else unknown.
+//!    had left, else unknown.
 //! 2. A reply is matched by its id alone; replies come in any order.
 //! 3. After bytes that are no reply nothing more is read: the connection is to be broken.
 
