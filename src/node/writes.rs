@@ -179,7 +179,6 @@ fn on_lookup(
         Lookup::MustRead => unreachable!("lookup_slow answers"),
     };
     let now = shard.runtime.unix_time();
-    let fresh = Incarnation(shard.runtime.random_u64());
     let value_bytes_max = shard.request_limits.value_bytes_max;
     let store = shard.store.as_mut().expect("a serving shard has a store");
     let durable = store.engine.durable_group();
@@ -196,7 +195,7 @@ fn on_lookup(
             ..
         }
     ) {
-        store.mint = Mint::new(fresh);
+        store.mint = Mint::new(Incarnation(shard.runtime.random_u64()));
         planned = write::plan(entry, write, &mut store.mint, value_bytes_max, now);
     }
     let (group, waiting) = match planned {

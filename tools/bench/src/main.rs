@@ -1,10 +1,7 @@
 //! The load generator: closed loops of gets and puts against a node, and a check that nothing acknowledged is lost.
 //!
 //! `command` says what is done, `plan` what is asked and what the answers mean, `driver` moves the bytes, a `session`
-//! speaks the protocol.
-
-// The client library has no sans-IO core yet, so there is no session but the one of the tests.
-#![cfg_attr(not(test), allow(dead_code))]
+//! speaks the protocol: `protocol` is Armilla's.
 
 mod acked;
 mod command;
@@ -14,6 +11,7 @@ mod environment;
 mod fake;
 mod options;
 mod plan;
+mod protocol;
 mod session;
 mod stats;
 mod workload;
@@ -22,7 +20,12 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let options::Options { command: _ } = options::Options::parse();
-    eprintln!("armilla-bench: this build cannot talk to a node yet");
-    ExitCode::from(3)
+    let options::Options { command } = options::Options::parse();
+    match command::execute::<protocol::Protocol>(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("armilla-bench: {why}");
+            ExitCode::from(3)
+        }
+    }
 }
