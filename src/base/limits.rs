@@ -83,7 +83,8 @@ pub const IDLE_MARK_MS: u64 = 100;
 pub const BULK_READ_BYTES_MAX: usize = MIB;
 /// Segments that are made ready ahead of the log, so that no commit waits for a file to be made.
 pub const SEGMENTS_AHEAD: usize = 2;
-/// Bytes of records that wait for the log; beyond it, unless a single record is larger, the next one answers `overloaded`.
+/// Bytes of records that wait for the log; beyond it, unless a single record is larger, the next one answers
+/// `overloaded`.
 pub const LOG_WAITING_BYTES_MAX: usize = 8 * MIB;
 /// Arcs of the circle by which the log tells where a lost group may have been: the top ten bits of a position.
 pub const LOG_ARCS: usize = 1024;

@@ -32,7 +32,8 @@ pub struct Cache {
 
 impl Cache {
     pub fn new(bytes: usize) -> Cache {
-        // Fixed seeds: the names are made by this program, nobody can choose them to collide, and a run can be repeated.
+        // Fixed seeds: the names are made by this program, nobody can choose them to collide, and a run can be
+        // repeated.
         let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
         let values = unsync::Cache::with(
             bytes / VALUE_BYTES_GUESS,

@@ -1,7 +1,7 @@
 //! The files of a shard in its data directory: opening them, making segments ready, throwing out rubbish.
 //!
-//! A file that the manifest does not name is rubbish, unless it holds a group of this log: then the manifest has lost an
-//! edit that was durable, and the shard does not start.
+//! A file that the manifest does not name is rubbish, unless it holds a group of this log: then the manifest has lost
+//! an edit that was durable, and the shard does not start.
 
 use super::log::format::LOG_FORMAT;
 use super::log::group::{self, LogId, NoGroup};

@@ -1,10 +1,11 @@
 //! The manifest: which segments are the log, where earlier lives were cut, which arcs lost a group.
 //!
 //! A generation is one file: a first block with the whole state, then one block for each edit. Blocks are whole pages,
-//! written once, each naming the one before it by its checksum. A new generation is written at every start and when a file
-//! is full: under another name, synced, then renamed, then the directory is synced. So the file with the highest number is
-//! always complete but for a torn last edit, which nobody had relied on yet. The generation before it is kept for people;
-//! it is never fallen back to by itself, because it does not know the cuts and segments that came later.
+//! written once, each naming the one before it by its checksum. A new generation is written at every start and when a
+//! file is full: under another name, synced, then renamed, then the directory is synced. So the file with the highest
+//! number is always complete but for a torn last edit, which nobody had relied on yet. The generation before it is
+//! kept for people; it is never fallen back to by itself, because it does not know the cuts and segments that came
+//! later.
 
 use super::log::group::Arcs;
 use super::log::segment::Segment;

@@ -199,7 +199,8 @@ pub fn decode_file(bytes: &[u8], shard: u16, generation: u64) -> Result<State, F
         block.edits.iter().for_each(|edit| state.apply(edit));
         (offset, chain, sequence) = (offset + len, crc, sequence + 1);
     }
-    // An edit is used only after it is durable, so a whole block behind a bad one proves that the bad one was relied on.
+    // An edit is used only after it is durable, so a whole block behind a bad one proves that the bad one was relied
+    // on.
     for page in (offset..bytes.len()).step_by(PAGE_BYTES) {
         let later = decode(&bytes[page..])?;
         if later.is_some_and(|(block, _, _)| block.identity == first.identity) {

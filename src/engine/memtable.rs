@@ -1,13 +1,13 @@
 //! The newest state of every key, in key order.
 //!
-//! Positions are hashes, so their top bits say where to look: the first ten choose one of 1024 sub-tables, the next ones
-//! the home slot in it. A sub-table is an array of slots whose entries stand in key order, each at its home or as few slots
-//! behind it as those before it need: linear probing that keeps order. So an arc is contiguous, a scan walks slots, and a
-//! lookup compares a handful of neighbours. (Amble and Knuth, "Ordered hash tables", 1974; here the hash itself is the
-//! order.)
+//! Positions are hashes, so their top bits say where to look: the first ten choose one of 1024 sub-tables, the next
+//! ones the home slot in it. A sub-table is an array of slots whose entries stand in key order, each at its home or
+//! as few slots behind it as those before it need: linear probing that keeps order. So an arc is contiguous, a scan
+//! walks slots, and a lookup compares a handful of neighbours. (Amble and Knuth, "Ordered hash tables", 1974; here
+//! the hash itself is the order.)
 //!
-//! Invariants of a sub-table: 1 occupied slots are in key order. 2 No entry stands before its home. 3 Between an entry and
-//! its home no slot is empty. Nothing is ever removed: a deleted key is an object of tombstones.
+//! Invariants of a sub-table: 1 occupied slots are in key order. 2 No entry stands before its home. 3 Between an
+//! entry and its home no slot is empty. Nothing is ever removed: a deleted key is an object of tombstones.
 
 use super::entry::{Entry, Place};
 use super::key::{Key, KeyRef};

@@ -76,9 +76,9 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Opens or makes the shard's log under `disk` and replays it. `progress` is called with bytes done and bytes in all.
-    /// On return the cut is recorded, a fresh segment is ready unless the disk is full, and nothing of an older life is ever
-    /// appended to.
+    /// Opens or makes the shard's log under `disk` and replays it. `progress` is called with bytes done and bytes in
+    /// all. On return the cut is recorded, a fresh segment is ready unless the disk is full, and nothing of an older
+    /// life is ever appended to.
     pub async fn open(
         runtime: &Runtime,
         disk: &Disk,

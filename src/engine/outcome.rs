@@ -55,7 +55,8 @@ pub enum OpenError {
     #[error(transparent)]
     Disk(#[from] DiskError),
     #[error(
-        "{name} was written by a newer Armilla (format {found}, this program reads up to {known}); start that version, or use another --data directory"
+        "{name} was written by a newer Armilla (format {found}, this program reads up to {known}); \
+         start that version, or use another --data directory"
     )]
     NewerFormat {
         name: String,

@@ -11,8 +11,8 @@
 //! | a later group anywhere | damage: what is missing had been durable |
 //! | nothing | a torn tail: never acked; cut here for ever |
 //!
-//! Damage makes the arcs that the lost group touched "unsure": the next group lists them. Where more than one group is lost,
-//! or the next one does not list them, all arcs are. An error of the disk is never the end of a log.
+//! Damage makes the arcs that the lost group touched "unsure": the next group lists them. Where more than one group
+//! is lost, or the next one does not list them, all arcs are. An error of the disk is never the end of a log.
 
 use super::Recovery;
 use super::cache::ValueName;
@@ -323,7 +323,8 @@ impl Replay<'_> {
     }
 
     fn finish(mut self, mut files: BTreeMap<u32, File>) -> Replayed {
-        // The group that was perhaps in flight had the expected number: it is skipped, whether or not a trace of it is left.
+        // The group that was perhaps in flight had the expected number: it is skipped, whether or not a trace of it
+        // is left.
         let next_number = self.chain.expected + 1;
         let kept = self.end.map_or(0, |(index, _)| index + 1);
         for dropped in self.state.segments.drain(kept..) {

@@ -286,8 +286,8 @@ impl Engine {
         }
     }
 
-    /// Takes the whole new object of a key: puts a record into the open group, replaces the entry, returns the group whose
-    /// durability is the vote. The caller holds the key's turn since its lookup. Wakes `commit_next`.
+    /// Takes the whole new object of a key: puts a record into the open group, replaces the entry, returns the group
+    /// whose durability is the vote. The caller holds the key's turn since its lookup. Wakes `commit_next`.
     pub fn append(
         &self,
         key: KeyRef<'_>,
@@ -308,8 +308,8 @@ impl Engine {
         self.shell.state.borrow().durable()
     }
 
-    /// Waits for records, writes one group, returns the number up to which all is durable. One task calls this in a loop;
-    /// an idle log writes its mark from here too. After an error it is never called again.
+    /// Waits for records, writes one group, returns the number up to which all is durable. One task calls this in a
+    /// loop; an idle log writes its mark from here too. After an error it is never called again.
     pub async fn commit_next(&self) -> Result<GroupNumber, Poisoned> {
         self.shell.commit_next().await
     }

@@ -1,5 +1,5 @@
-//! The layout of segments, byte by byte; `schema/disk.md` draws it. All numbers are little-endian. Final: a change here is a
-//! new format number, and old ones stay readable.
+//! The layout of segments, byte by byte; `schema/disk.md` draws it. All numbers are little-endian. Final: a change
+//! here is a new format number, and old ones stay readable.
 
 use crate::base::limits;
 use bytemuck::{Pod, Zeroable};
@@ -54,7 +54,8 @@ const _: () = assert!(std::mem::offset_of!(GroupHeader, previous_arcs) == 128);
 /// Where `header_crc` begins to count.
 pub const GROUP_CRC_FROM: usize = std::mem::offset_of!(GroupHeader, format);
 
-/// The state of one key, whole. Behind it: bucket, key, vector, zeroes to a word, siblings, values each filled to a word.
+/// The state of one key, whole. Behind it: bucket, key, vector, zeroes to a word, siblings, values each filled to a
+/// word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct RecordHeader {

@@ -1,5 +1,5 @@
-//! Commit groups: what stands or falls together. The header says where the group belongs, names the group before it, and
-//! guards all its bytes.
+//! Commit groups: what stands or falls together. The header says where the group belongs, names the group before it,
+//! and guards all its bytes.
 
 use super::format::*;
 use crate::base::checksum::crc32c;

@@ -1,7 +1,7 @@
 //! Segments: their names, their sizes, their numbers.
 //!
-//! Numbers are one per data directory and never used again. Shard i of n takes the numbers that leave i when divided by n,
-//! so shards need not ask each other, and know which files in `log/` are theirs.
+//! Numbers are one per data directory and never used again. Shard i of n takes the numbers that leave i when divided
+//! by n, so shards need not ask each other, and know which files in `log/` are theirs.
 
 use super::format::{GROUP_HEADER_BYTES, RECORD_OVERHEAD_BYTES_MAX};
 use crate::base::limits::{PAGE_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};

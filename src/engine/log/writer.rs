@@ -171,7 +171,8 @@ impl LogWriter {
         end <= group.buffer.len() && group.offset + end as u64 <= segment_bytes
     }
 
-    /// Begins a group that will hold at least `bytes`, in the current segment or the next, and seals the one that gathers.
+    /// Begins a group that will hold at least `bytes`, in the current segment or the next, and seals the one that
+    /// gathers.
     fn open_group(&mut self, bytes: usize) -> Result<(), NoRoom> {
         let len = bytes.next_multiple_of(PAGE_BYTES);
         let begin = self.next_begin();

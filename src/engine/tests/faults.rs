@@ -79,7 +79,8 @@ fn an_io_that_fails_loses_nothing_acked() {
     }
 }
 
-/// Each page of the log spoiled in turn, after a clean end: found right, unsure, or no start; never absent, never older.
+/// Each page of the log spoiled in turn, after a clean end: found right, unsure, or no start; never absent, never
+/// older.
 #[test]
 fn a_spoiled_page_of_a_covered_log_is_never_silent() {
     let (_simulation, machine, ledger) = world(9);
