@@ -52,6 +52,8 @@ impl Nemesis {
             },
             disk: DiskFaults {
                 slow: on(rng, 0.3, 0.05),
+                // Rare: a start reads every group, and fails at the first error.
+                read_error: on(rng, 0.25, 0.004),
                 ..DiskFaults::default()
             },
             net: NetFaults {

@@ -67,6 +67,8 @@ struct World {
     rng: Rng,
     lives: u64,
     options: Options,
+    /// No more faults.
+    healed: bool,
 }
 
 /// How one life of the node goes on.
@@ -136,6 +138,7 @@ impl World {
             rng,
             lives: 0,
             options,
+            healed: false,
         }
     }
 
@@ -196,7 +199,10 @@ impl World {
 
     /// Without disk errors a start that fails is a bug.
     fn start_must_not_fail(&mut self, life: &Rc<Life>) {
-        if let Some(why) = life.failed.borrow_mut().take() {
+        let disk_fails = self.nemesis.faults.disk.read_error > 0.0 && !self.healed;
+        if let Some(why) = life.failed.borrow_mut().take()
+            && !disk_fails
+        {
             self.violation(format!("liveness: the node did not start: {why}"));
         }
     }
@@ -233,6 +239,9 @@ impl World {
             }
             Ending::Stop => {
                 self.wait_ready(life);
+                if !self.node.is_running() {
+                    return;
+                }
                 self.node.stop_signal();
                 if !self
                     .simulation
@@ -251,6 +260,7 @@ impl World {
             return;
         }
         self.simulation.set_faults(Faults::default());
+        self.healed = true;
         let life = self.start_node();
         self.wait_ready(&life);
         if !life.ready.get() {
