@@ -101,6 +101,8 @@ async fn check_rubbish(
         shard: state.shard,
     };
     match group::read_header(&page, log, number, 0) {
+        // Of a life that ended before the newest cut: its removal was not durable. Perhaps never whole, never acked.
+        Ok(header) if header.number < state.first_number_of_last_life() => Ok(()),
         Ok(_) => Err(lost("it holds groups, and the manifest does not name it")),
         Err(NoGroup::Newer(found)) => Err(OpenError::NewerFormat {
             name,

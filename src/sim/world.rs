@@ -200,7 +200,7 @@ impl World {
     /// Without disk errors a start that fails is a bug.
     fn start_must_not_fail(&mut self, life: &Rc<Life>) {
         let disk_fails = self.nemesis.faults.disk.read_error > 0.0 && !self.healed;
-        if let Some(why) = life.failed.borrow_mut().take()
+        if let Some(why) = life.failed.borrow().as_ref()
             && !disk_fails
         {
             self.violation(format!("liveness: the node did not start: {why}"));
