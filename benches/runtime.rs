@@ -1,7 +1,7 @@
 //! The real runtime alone: messages through the event queue, reads of a large file.
 //!
-//! `cargo bench --bench runtime` runs a small round of each; `-- echo 64 1 5` echoes on 64 connections, 1 message deep, for
-//! 5 seconds; `-- bulk 256` reads a file of 256 MiB. Times mean something only side by side in one run.
+//! `cargo bench --bench runtime` runs a small round of each; `-- echo 64 1 5` echoes on 64 connections, 1 message
+//! deep, for 5 seconds; `-- bulk 256` reads a file of 256 MiB. Times mean something only side by side in one run.
 
 use armilla::runtime::buffer::PageBuffer;
 use armilla::runtime::disk::{Open, Persist};

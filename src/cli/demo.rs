@@ -12,8 +12,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Show a store survive kill -9: start a node in a temporary directory, import real data, kill the node in the middle of
-/// writes, recover, and compare every acked key. Leaves nothing behind.
+/// Show a store survive kill -9: start a node in a temporary directory, import real data, kill the node in the
+/// middle of writes, recover, and compare every acked key. Leaves nothing behind.
 #[derive(clap::Args, Debug)]
 pub struct Demo {
     /// Delete one acked key behind the demo's back: the comparison must find it, and the demo exits with 3

@@ -5,8 +5,7 @@ use crate::base::limits;
 use crate::base::units::Size;
 use crate::node::config::{Options, admin_address};
 use crate::node::{self, Announce};
-use crate::runtime::glommio::{self, signals};
-use crate::runtime::preflight;
+use crate::runtime::{self, preflight, signals};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -90,7 +89,7 @@ fn serve(start: &Start) -> Result<(), (Exit, String)> {
         let lines: Vec<String> = missing.iter().map(ToString::to_string).collect();
         return Err(failed(lines.join("\narmilla: ")));
     }
-    let handle = glommio::run(cpu, move |runtime| {
+    let handle = runtime::run(cpu, move |runtime| {
         let announce = Announcer::new(cpu, &options);
         node::run(
             runtime,

@@ -69,8 +69,8 @@ impl<V: Clone> Get<V> {
     }
 }
 
-/// The siblings that a client is shown: no tombstones, and of several that one operation made (its retries met different
-/// coordinators) only the first by dot.
+/// The siblings that a client is shown: no tombstones, and of several that one operation made (its retries met
+/// different coordinators) only the first by dot.
 pub fn shown<V>(siblings: &[Sibling<V>]) -> impl Iterator<Item = &Sibling<V>> {
     siblings
         .iter()

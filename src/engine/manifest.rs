@@ -50,7 +50,9 @@ pub struct State {
 impl State {
     /// No group of the life that wrote this manifest has a smaller number.
     pub fn first_number_of_last_life(&self) -> u64 {
-        self.cuts.last().map_or(self.first_group, |cut| cut.next_number)
+        self.cuts
+            .last()
+            .map_or(self.first_group, |cut| cut.next_number)
     }
 
     /// Of a log without a group.

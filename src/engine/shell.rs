@@ -275,7 +275,8 @@ impl Engine {
         self.shell.state.borrow().lookup(key)
     }
 
-    /// The answer to `MustRead`; never `MustRead`. What it says held when the read began: only the key's turn keeps it true.
+    /// The answer to `MustRead`; never `MustRead`. What it says held when the read began: only the key's turn keeps
+    /// it true.
     pub async fn lookup_slow(&self, key: KeyRef<'_>) -> Lookup {
         let found = self.shell.state.borrow().lookup(key);
         self.shell.runtime.yield_now().await;
@@ -355,8 +356,8 @@ impl Engine {
         self.shell.state.borrow().memtable().scan(after, limit)
     }
 
-    /// Closes the log against further appends and writes what is pending, and a mark behind it; after it, `commit_next`
-    /// returns no more than what was pending.
+    /// Closes the log against further appends and writes what is pending, and a mark behind it; after it,
+    /// `commit_next` returns no more than what was pending.
     pub async fn close(&self) -> Result<(), Poisoned> {
         self.shell.close().await
     }

@@ -14,8 +14,8 @@ pub struct Answer {
     pub close: bool,
 }
 
-/// Answers the request at the front of `bytes`. Every answered connection is closed: scrapers are few, and a body that a
-/// client should not have sent is never taken for the next request.
+/// Answers the request at the front of `bytes`. Every answered connection is closed: scrapers are few, and a body
+/// that a client should not have sent is never taken for the next request.
 pub fn answer(bytes: &[u8], shard: &Shard) -> Answer {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut request = httparse::Request::new(&mut headers);

@@ -1,7 +1,8 @@
 //! One shard: takes events, answers requests. One owner, one loop: next event, apply, flush.
 //!
-//! A request that memory can answer is answered in the same turn. Puts wait in `waiters` for their commit group; gets whose
-//! value is on disk, and writes whose key must be read first, go on in tasks of their own and come back here.
+//! A request that memory can answer is answered in the same turn. Puts wait in `waiters` for their commit group;
+//! gets whose value is on disk, and writes whose key must be read first, go on in tasks of their own and come back
+//! here.
 
 use super::admin;
 use super::config::{Options, Ports};

@@ -1,23 +1,22 @@
 //! Writes of one key go one after another, from lookup to memtable.
 //!
-//! A key is here only while a write of it waits for the disk (its lookup was answered `MustRead`); most writes never are.
-//! Two writes that joined the same old state would each lose the other's sibling, or mint the same dot.
+//! A key is here only while a write of it waits for the disk (its lookup was answered `MustRead`); most writes
+//! never are. Two writes that joined the same old state would each lose the other's sibling, or mint the same dot.
 
 use crate::base::limits;
 use crate::engine::key::{Key, KeyRef};
-use ahash::HashMap;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// The waiting writes of each busy key; `W` is an owned write.
 #[derive(Debug)]
 pub struct KeyQueue<W> {
-    busy: HashMap<Key, VecDeque<W>>,
+    busy: BTreeMap<Key, VecDeque<W>>,
 }
 
 impl<W> Default for KeyQueue<W> {
     fn default() -> KeyQueue<W> {
         KeyQueue {
-            busy: HashMap::default(),
+            busy: BTreeMap::new(),
         }
     }
 }

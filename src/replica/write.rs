@@ -71,8 +71,8 @@ pub enum Refusal {
     BirthsUsedUp,
 }
 
-/// Joins, mints, and says what to store. `entry` is the key's state including what is pending; nobody else writes the key
-/// between the lookup of `entry` and the append of the result.
+/// Joins, mints, and says what to store. `entry` is the key's state including what is pending; nobody else writes
+/// the key between the lookup of `entry` and the append of the result.
 pub fn plan<'a>(
     entry: Option<&Entry>,
     write: Write<'a>,

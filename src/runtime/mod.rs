@@ -15,6 +15,7 @@ pub mod preflight;
 pub mod simulated;
 pub mod time;
 
+pub use self::glommio::{Running, StopHandle, run, signals};
 use crate::base::units::{Nanos, UnixMillis};
 use std::future::Future;
 use std::time::Duration;

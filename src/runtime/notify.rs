@@ -4,7 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::task::{Poll, Waker};
 
-/// A latch: `notify` sets it, `notified` waits until it is set and clears it. One waiter at a time; no notification is lost.
+/// A latch: `notify` sets it, `notified` waits until it is set and clears it. One waiter at a time; no notification
+/// is lost.
 #[derive(Default)]
 pub struct Notify {
     set: Cell<bool>,

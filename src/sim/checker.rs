@@ -1,8 +1,8 @@
 //! Judges a history: what clients were told against what the shard's life (the list of its mints) allows.
 //!
-//! Checks: 1 no acked write lost, 2 no phantom, 3 no resurrection, 4 a dot names
-//! one value for ever, 7 siblings exactly those of the dumb twin, 9 what was refused never happened. One node's log is one
-//! order, so 1, 2, 3 and 9 are one rule: after a crash the store equals the twin at a prefix that holds all that was shown.
+//! Checks: 1 no acked write lost, 2 no phantom, 3 no resurrection, 4 a dot names one value for ever, 7 siblings
+//! exactly those of the dumb twin, 9 what was refused never happened. One node's log is one order, so 1, 2, 3 and 9
+//! are one rule: after a crash the store equals the twin at a prefix that holds all that was shown.
 
 use super::model::{KeyState, Model, Step};
 use crate::causal::dot::Dot;

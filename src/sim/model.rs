@@ -1,7 +1,7 @@
 //! The deliberately dumb twin of a shard: every key's siblings and everything seen, as explicit sets of dots.
 //!
-//! A replica's whole life is one list of mints in the order of its log. After a crash the store must be exactly what some
-//! prefix of that list makes, and every mint that anybody was shown must lie in that prefix.
+//! A replica's whole life is one list of mints in the order of its log. After a crash the store must be exactly
+//! what some prefix of that list makes, and every mint that anybody was shown must lie in that prefix.
 
 use crate::causal::dot::Dot;
 use std::collections::{BTreeMap, BTreeSet};

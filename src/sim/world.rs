@@ -1,7 +1,7 @@
 //! One run: the real node on a simulated machine, clients around it, lives that end badly, and the checker's verdict.
 //!
-//! Safety first: lives follow each other under faults until the clients' operations are done. Then the world is healed and
-//! every key is read back.
+//! Safety first: lives follow each other under faults until the clients' operations are done. Then the world is
+//! healed and every key is read back.
 
 use super::checker::{Checker, Recovered};
 use super::client::{Client, Shared};

@@ -1,7 +1,7 @@
 //! The rules that both backends of the runtime keep: each shared case is a function of a `Runtime`.
 //!
-//! The real backend runs the shared cases and those that need sockets, descriptors or other processes (`real`). Each case has
-//! its own executor, and they take turns: rings and their buffers are a bounded good of the machine.
+//! The real backend runs the shared cases and those that need sockets, descriptors or other processes (`real`).
+//! Each case has its own executor, and they take turns: rings and their buffers are a bounded good of the machine.
 
 mod disk;
 mod net;

@@ -55,8 +55,9 @@ impl Pool {
         let tail = self.tail.get();
         let place = usize::from(tail % RECV_BUFFERS);
         let base = self.entries.address().cast::<BufRingEntry>();
-        // SAFETY: `place` lies inside the entries; between head and tail the kernel only reads, and this place is outside,
-        // for there are never more buffers in the ring than places. The reserved field (the tail) is not written by these.
+        // SAFETY: `place` lies inside the entries; between head and tail the kernel only reads, and this place is
+        // outside, for there are never more buffers in the ring than places. The reserved field (the tail) is not
+        // written by these.
         unsafe {
             let entry = &mut *base.add(place);
             entry.set_addr(self.address(buffer) as u64);
@@ -64,7 +65,8 @@ impl Pool {
             entry.set_bid(buffer);
         }
         self.tail.set(tail.wrapping_add(1));
-        // SAFETY: the tail is an aligned u16 in memory that lives as long as the pool; the kernel reads it with acquire.
+        // SAFETY: the tail is an aligned u16 in memory that lives as long as the pool; the kernel reads it with
+        // acquire.
         unsafe {
             AtomicU16::from_ptr(BufRingEntry::tail(base).cast_mut())
                 .store(tail.wrapping_add(1), Ordering::Release);
@@ -81,8 +83,8 @@ impl Pool {
         }
     }
 
-    /// The first `len` bytes of a buffer that the kernel has filled. A connection that holds its share of buffers gets a
-    /// copy instead, so that a burst of one never starves the others.
+    /// The first `len` bytes of a buffer that the kernel has filled. A connection that holds its share of buffers
+    /// gets a copy instead, so that a burst of one never starves the others.
     pub(super) fn lease(self: &Rc<Pool>, buffer: u16, len: usize, held: &Rc<Cell<u32>>) -> Lease {
         assert!(buffer < RECV_BUFFERS && len <= RECV_BUFFER_BYTES);
         self.leased.set(self.leased.get() + 1);

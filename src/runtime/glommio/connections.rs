@@ -1,8 +1,8 @@
 //! The connections of a shard: what each waits for, and when it has ended.
 //!
-//! Invariants: 1 a descriptor is closed only when none of its entries is in flight; 2 a slot's generation changes with each
-//! use, so that a late completion meets nothing; 3 at most one receive and one send of a connection are in flight;
-//! 4 `Sent` comes before `Closed`, and `Closed` once.
+//! Invariants: 1 a descriptor is closed only when none of its entries is in flight; 2 a slot's generation changes
+//! with each use, so that a late completion meets nothing; 3 at most one receive and one send of a connection are
+//! in flight; 4 `Sent` comes before `Closed`, and `Closed` once.
 #![allow(unsafe_code)]
 
 use super::buffers::Pool;
@@ -175,7 +175,8 @@ impl Connections {
         let entry = opcode::Send::new(fd, rest.as_ptr(), len)
             .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
             .build();
-        // SAFETY: the buffer lies in the slot and is neither changed nor freed before the completion (invariants 1 and 3).
+        // SAFETY: the buffer lies in the slot and is neither changed nor freed before the completion (invariants 1
+        // and 3).
         unsafe { ring.push(entry.user_data(tag(Kind::Send, id))) };
     }
 

@@ -1,5 +1,5 @@
-//! Names of one directory tree. All that may wait for the device goes through the ring; looking at names, the lock and the
-//! free space are direct calls: they happen at start, or rarely.
+//! Names of one directory tree. All that may wait for the device goes through the ring; looking at names, the lock
+//! and the free space are direct calls: they happen at start, or rarely.
 #![allow(unsafe_code)]
 
 use super::Shard;

@@ -1,8 +1,9 @@
 //! One pinned glommio executor and its ring.
 //!
-//! glommio schedules tasks and timers; network, log commits and point reads go through one io_uring of our own, driven by the
-//! pump. The rooms: `start` (an executor's life), `ring` (entries and completions), `pump` (when to enter, when to sleep),
-//! `connections` and `net`, `buffers` (what is received into), `operations`, `disk` and `file`, `signals`.
+//! glommio schedules tasks and timers; network, log commits and point reads go through one io_uring of our own,
+//! driven by the pump. The rooms: `start` (an executor's life), `ring` (entries and completions), `pump` (when to
+//! enter, when to sleep), `connections` and `net`, `buffers` (what is received into), `operations`, `disk` and
+//! `file`, `signals`.
 
 mod buffers;
 mod connections;

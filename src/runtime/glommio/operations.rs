@@ -1,5 +1,5 @@
-//! Disk operations in flight. The slot owns all that the kernel reads or writes, until the completion; the future that waits
-//! only names the slot, so it may be dropped at any moment (rule 10).
+//! Disk operations in flight. The slot owns all that the kernel reads or writes, until the completion; the future
+//! that waits only names the slot, so it may be dropped at any moment (rule 10).
 #![allow(unsafe_code)]
 
 use super::Shard;
@@ -152,7 +152,8 @@ impl Shard {
         }
         let entry = entry(&mut held);
         let tag = self.0.operations.borrow_mut().insert(held);
-        // SAFETY: heap memory and descriptor lie in the slot until the completion; moving `held` moved no heap memory.
+        // SAFETY: heap memory and descriptor lie in the slot until the completion; moving `held` moved no heap
+        // memory.
         unsafe { self.0.ring.push(entry.user_data(tag.encode())) };
         self.0.bell.ring();
         self.waiting(tag)

@@ -1,7 +1,7 @@
 //! The task that drives the ring: enter, hand out completions, let the others run, and sleep when nothing is left.
 //!
-//! It sleeps on one read of the ring's eventfd, kept open in glommio's own ring from sleep to sleep. Whoever queues an entry
-//! rings the bell, so the executor never parks on an unsubmitted one (rule 1).
+//! It sleeps on one read of the ring's eventfd, kept open in glommio's own ring from sleep to sleep. Whoever queues
+//! an entry rings the bell, so the executor never parks on an unsubmitted one (rule 1).
 #![allow(unsafe_code)]
 
 use super::Shard;

@@ -1,7 +1,8 @@
 //! The io_uring ring of one shard: entries in, completions out, and what wakes its sleeper.
 //!
-//! DEFER_TASKRUN: completions appear only inside our own enter with GETEVENTS. TASKRUN_FLAG tells without a system call that
-//! there is something to enter for; the registered eventfd is written when the first such work arrives, unless it is disabled.
+//! DEFER_TASKRUN: completions appear only inside our own enter with GETEVENTS. TASKRUN_FLAG tells without a system
+//! call that there is something to enter for; the registered eventfd is written when the first such work arrives,
+//! unless it is disabled.
 #![allow(unsafe_code)]
 
 use crate::base::limits::RING_ENTRIES;
@@ -164,7 +165,8 @@ impl Ring {
                 return;
             }
             let (first, then) = backlog.pop_front().expect("it has a front");
-            // SAFETY: whoever called `push` promised that the entry's memory and descriptor live until its completion.
+            // SAFETY: whoever called `push` promised that the entry's memory and descriptor live until its
+            // completion.
             unsafe {
                 queue.push(&first).expect("there is room for it");
                 if let Some(then) = then {

@@ -19,9 +19,9 @@ use std::time::Duration;
 
 /// How long a task queue runs while another waits.
 const PREEMPT: Duration = Duration::from_micros(250);
-/// glommio 0.9 parks with runnable tasks if its preempt timer fires between arming and the first task (its run loop takes
-/// "preempted before anything ran" for "nothing to run", and the timer's completion counts as no event). Any timer wakes it,
-/// so one is always armed: this bounds how long such a stall lasts.
+/// glommio 0.9 parks with runnable tasks if its preempt timer fires between arming and the first task (its run loop
+/// takes "preempted before anything ran" for "nothing to run", and the timer's completion counts as no event). Any
+/// timer wakes it, so one is always armed: this bounds how long such a stall lasts.
 const HEARTBEAT: Duration = Duration::from_millis(5);
 /// glommio registers this much with the kernel, and memlock counts it; our own reads and writes do not use it.
 const IO_MEMORY: usize = 256 * 1024;
@@ -129,8 +129,9 @@ impl<T: Send + 'static> Running<T> {
     }
 }
 
-/// Starts an executor on `cpu` and runs `body` on it. When `body` returns, all other tasks are dropped, all connections are
-/// closed and the ring is drained (rule 10). Run the preflight first: it says better what is missing.
+/// Starts an executor on `cpu` and runs `body` on it. When `body` returns, all other tasks are dropped, all
+/// connections are closed and the ring is drained (rule 10). Run the preflight first: it says better what is
+/// missing.
 pub fn run<T, F>(
     cpu: usize,
     body: impl FnOnce(Runtime) -> F + Send + 'static,
@@ -161,7 +162,8 @@ where
                 foreground,
             )
             .expect("the queue was just made");
-            // The body lives in the pump's own queue: it runs between two enters, not after the pump has gone to sleep.
+            // The body lives in the pump's own queue: it runs between two enters, not after the pump has gone to
+            // sleep.
             let body = body(Runtime::from(shard.clone()));
             let result = glommio::spawn_local_into(body, foreground)
                 .expect("the queue was just made")
