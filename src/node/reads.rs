@@ -69,7 +69,9 @@ fn on_lookup(
     match found {
         Lookup::Absent => answer(shard, shared, asker, key, None, quorum),
         Lookup::Found(entry) => {
-            let durable = entry.group <= engine(shard).durable_group();
+            let engine = engine(shard);
+            let served_poisoned = planted!(UnsureServed) && engine.poisoned().is_some();
+            let durable = entry.group <= engine.durable_group() || served_poisoned;
             if durable || planted!(ReadBeforeSync) {
                 return answer(shard, shared, asker, key, Some(entry), quorum);
             }

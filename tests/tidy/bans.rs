@@ -113,7 +113,7 @@ impl Ban {
             return false;
         }
         let Some(in_src) = source.in_src() else {
-            return !self.in_tests;
+            return !self.in_tests && !self.allowed.contains(&source.path.as_str());
         };
         let under = |folders: &[&str]| folders.iter().any(|folder| in_src.starts_with(folder));
         !under(self.allowed) || under(self.except)
