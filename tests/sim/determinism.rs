@@ -22,7 +22,7 @@ fn traces() -> String {
 #[test]
 fn print_traces() {
     if std::env::var_os(ASK).is_some() {
-        println!("traces {}", traces());
+        println!("all-traces: {}", traces());
     }
 }
 
@@ -43,12 +43,12 @@ fn a_seed_has_one_trace_in_every_process() {
             .unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let start = text
-            .find("traces ")
+            .find("all-traces: ")
             .unwrap_or_else(|| panic!("no traces in {text}"));
         text[start..].lines().next().unwrap().to_owned()
     };
     let first = elsewhere("/", "");
     let second = elsewhere(env!("CARGO_MANIFEST_DIR"), &"x".repeat(3_000));
     assert_eq!(first, second);
-    assert_eq!(first, format!("traces {}", traces()));
+    assert_eq!(first, format!("all-traces: {}", traces()));
 }
