@@ -1,8 +1,7 @@
 //! A client that waits: one connection, one request at a time.
 //!
-//! A request is tried again only if the node's answer advises it, or if not one byte of it had left; always
-//! under the operation id of its first
-//! try. Everything else is told to the caller as it is, above all "unknown".
+//! A request is tried again only if the node's answer advises it, or if not one byte of it had left; always under
+//! the operation id of its first try. Everything else is told to the caller as it is, above all "unknown".
 
 use super::core::{Core, Fate};
 use super::error::{Cause, ClientError};

@@ -36,9 +36,8 @@ pub enum BadFrame {
     Length,
 }
 
-/// Looks at the first bytes of a stream. A length beyond `len_max` (prefix included) is refused before
-/// anybody makes room for it, and a
-/// wrong identifier as soon as it can be seen.
+/// Looks at the first bytes of a stream. A length beyond `len_max` (prefix included) is refused before anybody
+/// makes room for it, and a wrong identifier as soon as it can be seen.
 pub fn split(bytes: &[u8], identifier: &'static str, len_max: usize) -> Split {
     assert!(len_max >= FRAME_BYTES_MIN);
     assert!(identifier.len() == FRAME_BYTES_MIN - IDENTIFIER_OFFSET);

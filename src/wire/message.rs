@@ -114,9 +114,8 @@ impl Status {
         Status::OutcomeUnknown,
     ];
 
-    /// A number that a newer node sends is read as the plainest status of its band; in the band of the done
-    /// ones there is none that
-    /// promises nothing, so that one is read as unknown.
+    /// A number that a newer node sends is read as the plainest status of its band; in the band of the done ones
+    /// there is none that promises nothing, so that one is read as unknown.
     pub fn from_wire(number: u8) -> Status {
         match Status::ALL
             .into_iter()

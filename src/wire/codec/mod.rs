@@ -1,9 +1,8 @@
 //! Messages to bytes and back.
 //!
-//! Everything that comes in is checked here, once, and trusted behind this door. The FlatBuffers verifier
-//! checks offsets, alignment and text;
-//! the length prefix, trailing bytes and the identifier it leaves to `frame`, and what the fields may hold to
-//! the two files below.
+//! Everything that comes in is checked here, once, and trusted behind this door. The FlatBuffers verifier checks
+//! offsets, alignment and text; the length prefix, trailing bytes and the identifier it leaves to `frame`, and what
+//! the fields may hold to the two files below.
 
 mod reply;
 mod request;

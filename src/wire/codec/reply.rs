@@ -11,9 +11,8 @@ use flatbuffers::{FlatBufferBuilder, ForwardsUOffset, Vector, WIPOffset};
 /// The reply, its hello and its siblings are a table each.
 const TABLES_MAX: usize = SIBLINGS_MAX + 2;
 
-/// Encodes `reply` as one whole frame, which lives until the builder is used again. Values are copied once,
-/// into the builder; nothing is
-/// allocated once the builder has grown to the size of the replies it sees.
+/// Encodes `reply` as one whole frame, which lives until the builder is used again. Values are copied once, into
+/// the builder; nothing is allocated once the builder has grown to the size of the replies it sees.
 pub fn encode_reply<'b>(builder: &'b mut Builder, reply: &Reply<'_>) -> &'b [u8] {
     let status = reply
         .status

@@ -82,9 +82,8 @@ impl RequestReason {
     }
 }
 
-/// Encodes `request` as one whole frame, which lives until the builder is used again. The request keeps the
-/// hard limits; what the node at
-/// the other end takes is for that node to say.
+/// Encodes `request` as one whole frame, which lives until the builder is used again. The request keeps the hard
+/// limits; what the node at the other end takes is for that node to say.
 pub fn encode_request<'b>(builder: &'b mut Builder, request: &Request<'_>) -> &'b [u8] {
     assert!(request.value.len() <= VALUE_BYTES_MAX && request.key.len() <= KEY_BYTES_MAX);
     assert!(request.bucket.len() <= BUCKET_BYTES_MAX && request.context.len() <= CONTEXT_BYTES_MAX);
