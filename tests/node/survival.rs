@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+/// A longer run: `ARMILLA_KILL_CYCLES=100 cargo test --test node survival`.
 const CYCLES: usize = 12;
 const WRITERS: usize = 4;
 
@@ -50,7 +51,11 @@ fn nothing_acked_is_lost_by_kill_9() {
     let _alone = alone();
     let scratch = Scratch::new("survival");
     let ledger = Ledger::default();
-    for cycle in 0..CYCLES {
+    let asked = std::env::var("ARMILLA_KILL_CYCLES");
+    let cycles = asked
+        .ok()
+        .map_or(CYCLES, |n| n.parse().expect("a number of cycles"));
+    for cycle in 0..cycles {
         let mut node = Node::start(&scratch.data());
         check(&node, &ledger, cycle);
         let stop = Arc::new(AtomicBool::new(false));
@@ -68,6 +73,10 @@ fn nothing_acked_is_lost_by_kill_9() {
         }
     }
     let acked: u64 = ledger.lock().unwrap().values().map(|e| e.0).sum();
+    println!(
+        "{cycles} cycles, {acked} acked writes of {} keys",
+        ledger.lock().unwrap().len()
+    );
     assert!(
         acked > 200,
         "only {acked} writes were acked: the test saw nothing"
