@@ -65,7 +65,11 @@ impl Workload {
             hot_keys: 1 + rng.below(3),
             gets: 0.2 + 0.1 * rng.below(5) as f64,
             deletes: 0.1 * rng.below(4) as f64,
-            value_bytes_max: [16, 200, 5_000, 40_000][rng.below(4) as usize],
+            // Now and then so much that one life fills segments.
+            value_bytes_max: match rng.chance(0.08) {
+                true => 400_000,
+                false => [16, 200, 5_000, 40_000][rng.below(4) as usize],
+            },
             weights,
         }
     }

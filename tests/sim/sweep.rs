@@ -13,7 +13,6 @@ const MUST_SEE: &[Mark] = &[
     Mark::WriteKeptSibling,
     Mark::WriteSupersededSibling,
     Mark::MintContinued,
-    Mark::MintForgotten,
     Mark::ContextForeign,
     Mark::WalCut,
     Mark::TornTail,
