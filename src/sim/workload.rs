@@ -66,7 +66,7 @@ impl Workload {
             gets: 0.2 + 0.1 * rng.below(5) as f64,
             deletes: 0.1 * rng.below(4) as f64,
             // Now and then so much that one life fills segments.
-            value_bytes_max: match rng.chance(0.08) {
+            value_bytes_max: match rng.chance(0.03) {
                 true => 400_000,
                 false => [16, 200, 5_000, 40_000][rng.below(4) as usize],
             },
