@@ -2,7 +2,7 @@
 
 use super::Exit;
 use crate::base::limits;
-use crate::base::units::Size;
+use crate::base::units::{HumanBytes, Size};
 use crate::node::config::{Options, admin_address};
 use crate::node::{self, Announce};
 use crate::runtime::{self, preflight, signals};
@@ -225,7 +225,7 @@ impl Announcer {
     fn say(&self, what: Announce<'_>) {
         match what {
             Announce::Listening(ports) => {
-                eprintln!("armilla {} - {}", env!("CARGO_PKG_VERSION"), super::COMMIT);
+                eprintln!("armilla {} ({})", env!("CARGO_PKG_VERSION"), super::COMMIT);
                 eprintln!("  clients  {}", ports.base);
                 for (shard, address) in ports.shards.iter().enumerate() {
                     eprintln!("  shard {shard}  {address} on CPU {}", self.cpu);
@@ -234,7 +234,7 @@ impl Announcer {
                     eprintln!("  admin    http://{admin}/readyz");
                 }
                 eprintln!("  data     {}", self.data);
-                eprintln!("  memory   {}", Size::Bytes(self.memory_bytes as u64));
+                eprintln!("  memory   {}", HumanBytes(self.memory_bytes as u64));
                 if !ports.base.ip().is_loopback() {
                     eprintln!("  WARNING  open to the network, without encryption or passwords");
                 }
@@ -277,7 +277,7 @@ impl Announcer {
         };
         if due && all > 0 {
             self.shown.set(Some(Instant::now()));
-            eprintln!("replaying {} of {}", Size::Bytes(done), Size::Bytes(all));
+            eprintln!("replaying {} of {}", HumanBytes(done), HumanBytes(all));
         }
     }
 }
