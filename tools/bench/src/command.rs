@@ -33,9 +33,12 @@ pub fn execute<S: Session>(command: Command) -> Result<(), String> {
         Command::Verify(options) => {
             let (ledger, findings) = verify::<S>(&options)?;
             print!("{}", verdict(&ledger, &findings));
-            match findings.all_good() {
-                true => Ok(()),
-                false => Err("acknowledged puts are lost".to_string()),
+            if findings.all_good() {
+                Ok(())
+            } else if findings.missing + findings.differs == 0 {
+                Err("not every key could be read".to_string())
+            } else {
+                Err("acknowledged puts are lost".to_string())
             }
         }
     }

@@ -23,6 +23,16 @@ pub enum Command {
     Verify(Verify),
 }
 
+impl Command {
+    pub fn target(&self) -> &Target {
+        match self {
+            Command::Load(load) => &load.target,
+            Command::Run(run) => &run.target,
+            Command::Verify(verify) => &verify.target,
+        }
+    }
+}
+
 #[derive(Args, Clone, Debug)]
 pub struct Load {
     #[command(flatten)]
