@@ -95,7 +95,7 @@ impl Runtime {
         either!(&self.backend, b => b.sleep(duration).await)
     }
 
-    /// Lets every other runnable task have a turn.
+    /// Lets other runnable tasks have their turn; which, and how many, the scheduler chooses.
     pub async fn yield_now(&self) {
         either!(&self.backend, b => b.yield_now().await)
     }

@@ -1,6 +1,10 @@
 //! The network as an event queue: sockets never appear above this file.
 
 use std::net::SocketAddr;
+use std::time::Duration;
+
+/// How long a send in flight may keep a closed connection open; what has not left by then is lost.
+pub const LINGER: Duration = Duration::from_secs(2);
 
 /// A connection of this executor: a slot and the generation of its use, so that a late event never hits a new
 /// connection.
@@ -57,7 +61,8 @@ pub enum Event {
     Stop,
 }
 
-/// Received bytes; holds one receive buffer of the ring (or, under simulation, owned bytes) until dropped.
+/// Received bytes; holds one receive buffer of the ring (or, under simulation, owned bytes) until dropped. A connection
+/// of which `RECV_BUFFERS_PER_CONNECTION_MAX` are held gets no further chunk until one is dropped, or few (rule 9).
 pub enum Lease {
     Glommio(super::glommio::Lease),
     #[cfg(feature = "sim")]
@@ -121,7 +126,8 @@ impl Net {
         }
     }
     /// Sends all of `buffer`. At most one send a connection is in flight: the caller gathers the next batch until
-    /// `Sent`. On a closed or unknown connection the buffer is dropped.
+    /// `Sent`. A second one, or one before `Connected`, is the caller's bug and panics. On a closed or unknown
+    /// connection the buffer is dropped.
     pub fn send(&self, connection: ConnectionId, buffer: Vec<u8>) {
         match self {
             Net::Glommio(x) => x.send(connection, buffer),
@@ -129,7 +135,7 @@ impl Net {
             Net::Simulated(x) => x.send(connection, buffer),
         }
     }
-    /// No further chunk after those already received, until `resume`.
+    /// No further chunk after those already received, until `resume`; nor the peer's end of stream.
     pub fn pause(&self, connection: ConnectionId) {
         match self {
             Net::Glommio(x) => x.pause(connection),
@@ -144,7 +150,8 @@ impl Net {
             Net::Simulated(x) => x.resume(connection),
         }
     }
-    /// Ends the connection in both directions after the send in flight, if any; answered by `Closed`.
+    /// Ends the connection in both directions after the send in flight, if any, which has `LINGER` to leave;
+    /// answered by `Closed`.
     pub fn close(&self, connection: ConnectionId) {
         match self {
             Net::Glommio(x) => x.close(connection),

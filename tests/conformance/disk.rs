@@ -2,8 +2,10 @@
 
 use armilla::runtime::Runtime;
 use armilla::runtime::buffer::PageBuffer;
-use armilla::runtime::disk::{Disk, DiskCause, Open, Persist};
+use armilla::runtime::disk::{Disk, DiskCause, DiskError, Open, Persist};
+use futures_lite::FutureExt;
 use futures_lite::future::poll_once;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 
 const PAGE: usize = 4096;
@@ -182,4 +184,108 @@ pub async fn a_write_is_queued_at_its_first_poll(runtime: &Runtime, disk: &Disk)
     runtime.sleep(std::time::Duration::from_millis(50)).await;
     let read = file.read_at(0, PAGE).await.expect("read");
     assert!(read[..] == pages(1, 9)[..]);
+}
+
+/// An existing name is an error, and its file stays as it is.
+pub async fn create_leaves_what_is_there(_: &Runtime, disk: &Disk) {
+    let file = disk.open("one", create(2)).await.expect("made");
+    let (_, done) = file
+        .write_at(0, pages(2, 4), 2 * PAGE, Persist::Dsync)
+        .await;
+    done.expect("written");
+    for len in [0, 1, 5] {
+        let again = disk.open("one", create(len)).await;
+        assert_eq!(again.err().map(|e| e.cause), Some(DiskCause::Exists));
+    }
+    disk.create_dir("deep").await.expect("made");
+    let again = disk.open("deep", create(1)).await;
+    assert_eq!(again.err().map(|e| e.cause), Some(DiskCause::Exists));
+    let file = disk.open("one", Open::Existing).await.expect("there");
+    assert_eq!(file.len(), 2 * PAGE as u64);
+    assert!(file.read_at(0, 2 * PAGE).await.expect("read")[..] == pages(2, 4)[..]);
+}
+
+/// A file in the place of a directory is told, not taken for one.
+pub async fn names_that_are_no_directory(_: &Runtime, disk: &Disk) {
+    const NO_DIRECTORY: Option<DiskCause> = Some(DiskCause::Os(20));
+    disk.open("one", create(1)).await.expect("made");
+    for name in ["one", "one/deep"] {
+        let made = disk.create_dir(name).await.err().map(|e| e.cause);
+        assert_eq!(made, Some(DiskCause::Exists), "{name}");
+    }
+    let cause = |e: DiskError| e.cause;
+    assert_eq!(disk.list("one").await.err().map(cause), NO_DIRECTORY);
+    assert_eq!(disk.sync_dir("one").await.err().map(cause), NO_DIRECTORY);
+    let inside = disk.open("one/x", create(1)).await;
+    assert_eq!(inside.err().map(cause), NO_DIRECTORY);
+    let nowhere = disk.open("no/x", create(1)).await;
+    assert_eq!(nowhere.err().map(cause), Some(DiskCause::NotFound));
+    disk.create_dir("deep").await.expect("made");
+    let (is_directory, removed) = (Some(DiskCause::Os(21)), disk.remove("deep").await);
+    assert_eq!(removed.err().map(cause), is_directory);
+    assert_eq!(disk.read_small("deep").await.err().map(cause), is_directory);
+}
+
+pub async fn an_open_file_outlives_its_name(_: &Runtime, disk: &Disk) {
+    let file = disk.open("one", create(1)).await.expect("made");
+    let (_, done) = file.write_at(0, pages(1, 8), PAGE, Persist::Later).await;
+    done.expect("written");
+    disk.remove("one").await.expect("removed");
+    disk.sync_dir("").await.expect("synced");
+    disk.open("one", create(1)).await.expect("another");
+    assert!(file.read_at(0, PAGE).await.expect("read")[..] == pages(1, 8)[..]);
+}
+
+/// The lock file holds the number of the process, whatever was in it.
+pub async fn the_lock_names_its_holder(_: &Runtime, disk: &Disk) {
+    let old = b"4294967295 and more\n";
+    disk.replace_small("LOCK", old).await.expect("replaced");
+    let _held = disk.lock("LOCK").await.expect("free");
+    let bytes = disk.read_small("LOCK").await.expect("read");
+    let text = String::from_utf8(bytes).expect("text");
+    let number = text.strip_suffix('\n').expect("one line");
+    number.parse::<u32>().expect("a process id");
+}
+
+/// What is no whole page, or leaves the root, is the caller's bug.
+pub async fn ranges_are_whole_pages(_: &Runtime, disk: &Disk) {
+    let file = disk.open("one", create(4)).await.expect("made");
+    for (offset, len) in [(0, 0), (1, PAGE), (0, PAGE + 1), (512, 512)] {
+        let read = poll_once(panics(file.read_at(offset, len))).await;
+        assert_eq!(read, Some(true), "read of {len} at {offset}");
+        let write = file.write_at(offset, pages(2, 0), len, Persist::Later);
+        assert_eq!(poll_once(panics(write)).await, Some(true), "write");
+    }
+    let past_the_buffer = file.write_at(0, pages(1, 0), 2 * PAGE, Persist::Later);
+    assert_eq!(poll_once(panics(past_the_buffer)).await, Some(true));
+    for name in ["../one", "/one", "deep/../one"] {
+        assert_eq!(
+            poll_once(panics(disk.remove(name))).await,
+            Some(true),
+            "{name}"
+        );
+    }
+}
+
+/// Whether the first polls of a future panic.
+async fn panics<T>(future: impl Future<Output = T>) -> bool {
+    AssertUnwindSafe(future).catch_unwind().await.is_err()
+}
+
+/// A file grows by what is written behind its end.
+pub async fn writes_go_past_the_end(_: &Runtime, disk: &Disk) {
+    let file = disk.open("one", create(1)).await.expect("made");
+    let ways = [Persist::Later, Persist::WriteThenSync, Persist::Dsync];
+    for (i, persist) in ways.into_iter().enumerate() {
+        let offset = ((2 * i + 1) * PAGE) as u64;
+        let (_, done) = file.write_at(offset, pages(1, 5), PAGE, persist).await;
+        done.expect("written");
+        assert_eq!(file.len(), offset + PAGE as u64);
+    }
+    let read = file.read_at(0, 6 * PAGE).await.expect("read");
+    assert!(read[5 * PAGE..] == pages(1, 5)[..]);
+    assert!(
+        read[2 * PAGE..3 * PAGE].iter().all(|&b| b == 0),
+        "a gap reads as zeroes"
+    );
 }

@@ -1,15 +1,18 @@
 //! The rules that both backends of the runtime keep: each shared case is a function of a `Runtime`.
 //!
 //! The real backend runs the shared cases and those that need sockets, descriptors or other processes (`real`).
-//! Each case has its own executor, and they take turns: rings and their buffers are a bounded good of the machine.
+//! Each case has its own executor, and they take turns: rings and their buffers are a bounded good of the
+//! machine. The simulated one runs the shared cases in a few worlds each, and those that need a power cut or an
+//! order of its choice (`simulated`).
 
 mod disk;
 mod net;
 mod real;
+mod simulated;
 mod support;
 mod tasks;
 
-/// Names every shared case once; a backend's runner is one more module in here.
+/// Names every shared case once; a backend's runner is a module in here.
 macro_rules! shared {
     (runtime: $($case:ident :: $name:ident),* ; disk: $($disk:ident),*) => {
         mod on_real {
@@ -24,15 +27,34 @@ macro_rules! shared {
                 });
             })*
         }
+        mod on_simulated {
+            $(#[test] fn $name() {
+                crate::support::on_machine(|runtime| async move { crate::$case::$name(&runtime).await });
+            })*
+            $(#[test] fn $disk() {
+                crate::support::on_machine(|runtime| async move {
+                    let disk = runtime.disk(std::path::Path::new("/data"));
+                    crate::disk::$disk(&runtime, &disk).await;
+                });
+            })*
+        }
     };
 }
 
 shared! {
     runtime:
-        net::echo, net::pause_and_resume, net::exhausted_buffers_lose_nothing, net::refused_connect, net::stale_ids_are_nothing,
-        net::close_comes_after_the_send, net::stop_listening, net::exclusive_doors, net::empty_send, net::timer_reply_leaves_at_once,
-        net::reused_slots,
-        tasks::sleep_and_timeout, tasks::yielding_lets_others_run, tasks::random_numbers_differ, tasks::queues_all_run;
+        net::echo, net::pause_and_resume, net::exhausted_buffers_lose_nothing, net::refused_connect,
+        net::stale_ids_are_nothing,
+        net::close_comes_after_the_send, net::stop_listening, net::exclusive_doors, net::empty_send,
+        net::timer_reply_leaves_at_once,
+        net::reused_slots, net::misuse_is_a_panic, net::close_while_connecting, net::nothing_comes_after_a_close,
+        net::the_end_waits_for_resume, net::held_leases_hold_one_connection, net::close_does_not_wait_for_ever,
+        net::a_reply_outlives_unread_bytes, net::a_cut_send_is_reported, net::events_are_added_and_waited_for,
+        tasks::sleep_and_timeout, tasks::yielding_lets_others_run, tasks::random_numbers_differ,
+        tasks::queues_all_run;
     disk:
-        round_trip, errors_name_the_cause, names, small_files, lock_is_exclusive, large_writes, dropped_futures, a_write_is_queued_at_its_first_poll
+        round_trip, errors_name_the_cause, names, small_files, lock_is_exclusive, large_writes, dropped_futures,
+        a_write_is_queued_at_its_first_poll,
+        create_leaves_what_is_there, names_that_are_no_directory, an_open_file_outlives_its_name,
+        the_lock_names_its_holder, ranges_are_whole_pages, writes_go_past_the_end
 }

@@ -1,9 +1,11 @@
 //! The network as events, its peers reached by the same verbs.
 
 use crate::support::{Events, anywhere, listen, pattern};
-use armilla::runtime::net::{CloseReason, ConnectionId, Door, Event, ListenError};
+use armilla::runtime::net::{CloseReason, ConnectionId, Door, Event, LINGER, ListenError};
+use armilla::runtime::time::timeout;
 use armilla::runtime::{Queue, Runtime};
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 /// What is sent comes back, whole and in order, with one send in flight an end.
@@ -284,4 +286,173 @@ pub async fn reused_slots(runtime: &Runtime) {
             net.close(server);
         }
     }
+}
+
+/// A second send while one is in flight, or one before `Connected`, is the caller's bug, and does no harm to the first.
+pub async fn misuse_is_a_panic(runtime: &Runtime) {
+    let net = runtime.net();
+    let mut events = Events::of(runtime);
+    let address = listen(&net);
+    let (client, server) = events.pair(address).await;
+    let panics = |id| catch_unwind(AssertUnwindSafe(|| net.send(id, vec![9]))).is_err();
+    let sent = pattern(100_000, 1);
+    net.send(client, sent.clone());
+    assert!(panics(client), "one send in flight a connection");
+    assert!(events.bytes(server, sent.len()).await == sent);
+    let connecting = net.connect(address);
+    assert!(panics(connecting), "a send waits for Connected");
+}
+
+/// The answer to a connect that was closed at once is one `Closed`.
+pub async fn close_while_connecting(runtime: &Runtime) {
+    let net = runtime.net();
+    let mut events = Events::of(runtime);
+    let address = listen(&net);
+    for round in 0..20 {
+        let client = net.connect(address);
+        if round % 2 == 0 {
+            runtime.yield_now().await;
+        }
+        net.close(client);
+        net.close(client);
+        assert_eq!(events.closed(client).await, CloseReason::Finished);
+    }
+    while events.within(Duration::from_millis(20)).await.is_some() {}
+}
+
+/// Bytes that waited behind a pause do not come once the connection was closed here, resumed or not.
+pub async fn nothing_comes_after_a_close(runtime: &Runtime) {
+    let net = runtime.net();
+    let mut events = Events::of(runtime);
+    let address = listen(&net);
+    let (client, server) = events.pair(address).await;
+    net.pause(client);
+    while events.within(Duration::from_millis(5)).await.is_some() {}
+    net.send(server, pattern(10_000, 0));
+    while events.within(Duration::from_millis(5)).await.is_some() {}
+    net.close(client);
+    net.resume(client);
+    loop {
+        match events.next().await {
+            Event::Closed { connection, .. } if connection == client => break,
+            Event::Chunk { .. } => panic!("bytes of a closed connection"),
+            _ => {}
+        }
+    }
+    events.closed(server).await;
+}
+
+/// While paused not even the peer's end of stream is told; then it comes after the bytes before it.
+pub async fn the_end_waits_for_resume(runtime: &Runtime) {
+    let net = runtime.net();
+    let mut events = Events::of(runtime);
+    let address = listen(&net);
+    let (client, server) = events.pair(address).await;
+    net.pause(server);
+    while events.within(Duration::from_millis(5)).await.is_some() {}
+    net.send(client, pattern(50_000, 0));
+    net.close(client);
+    while let Some(event) = events.within(Duration::from_millis(20)).await {
+        let of_client = matches!(
+            event,
+            Event::Sent { connection, .. } | Event::Closed { connection, .. } if connection == client
+        );
+        assert!(of_client, "{event:?} while paused");
+    }
+    net.resume(server);
+    assert!(events.bytes(server, 50_000).await == pattern(50_000, 0));
+    assert_eq!(events.closed(server).await, CloseReason::Finished);
+}
+
+/// Rule 9: whose leases are held gets no more, while others go on; and all of it comes when they go.
+pub async fn held_leases_hold_one_connection(runtime: &Runtime) {
+    // More than the sockets of both ends and one turn of the ring take.
+    const BYTES: usize = 20_000_000;
+    let net = runtime.net();
+    let mut events = Events::of(runtime);
+    let address = listen(&net);
+    let (greedy, slow) = events.pair(address).await;
+    let (client, server) = events.pair(address).await;
+    net.send(greedy, pattern(BYTES, 3));
+    let mut held = Vec::new();
+    while let Some(event) = events.within(Duration::from_millis(30)).await {
+        if let Event::Chunk { connection, bytes } = event {
+            assert_eq!(connection, slow);
+            held.push(bytes);
+        }
+    }
+    let mut came: Vec<u8> = held.iter().flat_map(|lease| lease.to_vec()).collect();
+    assert!(came.len() < BYTES, "held leases hold nothing back");
+    net.send(client, vec![1; 10]);
+    assert_eq!(events.bytes(server, 10).await, [1; 10]);
+    drop(held);
+    let rest = events.bytes(slow, BYTES - came.len()).await;
+    came.extend(rest);
+    assert!(came == pattern(BYTES, 3));
+}
+
+/// A peer that takes nothing holds up a close for `LINGER`, no longer.
+pub async fn close_does_not_wait_for_ever(runtime: &Runtime) {
+    let net = runtime.net();
+    let mut events = Events::of(runtime);
+    let address = listen(&net);
+    let (client, server) = events.pair(address).await;
+    net.pause(server);
+    // More than the sockets of both ends take.
+    net.send(client, pattern(20_000_000, 0));
+    runtime.sleep(Duration::from_millis(20)).await;
+    let begin = runtime.now();
+    net.close(client);
+    let sent =
+        |e| matches!(e, Event::Sent { connection, .. } if connection == client).then_some(());
+    events.until(sent).await;
+    assert_eq!(events.closed(client).await, CloseReason::Finished);
+    let waited = Duration::from_nanos(runtime.now().0 - begin.0);
+    assert!(
+        (LINGER..LINGER * 2).contains(&waited),
+        "closed after {waited:?}"
+    );
+}
+
+/// A send that the peer's end cuts off is reported before the end is.
+pub async fn a_cut_send_is_reported(runtime: &Runtime) {
+    let net = runtime.net();
+    let mut events = Events::of(runtime);
+    let address = listen(&net);
+    let (client, server) = events.pair(address).await;
+    net.pause(server);
+    net.send(client, pattern(20_000_000, 0));
+    runtime.sleep(Duration::from_millis(20)).await;
+    net.close(server);
+    let sent =
+        |e| matches!(e, Event::Sent { connection, .. } if connection == client).then_some(());
+    events.until(sent).await;
+    events.closed(client).await;
+}
+
+/// What was sent before a close arrives, although bytes of the peer were never read here.
+pub async fn a_reply_outlives_unread_bytes(runtime: &Runtime) {
+    let net = runtime.net();
+    let mut events = Events::of(runtime);
+    let address = listen(&net);
+    let (client, server) = events.pair(address).await;
+    net.pause(server);
+    net.send(client, pattern(20_000, 0));
+    runtime.sleep(Duration::from_millis(10)).await;
+    net.send(server, pattern(300, 7));
+    net.close(server);
+    assert!(events.bytes(client, 300).await == pattern(300, 7));
+    events.closed(client).await;
+}
+
+/// Events go to the end of what the caller has already, and that does not count as news.
+pub async fn events_are_added_and_waited_for(runtime: &Runtime) {
+    let net = runtime.net();
+    let mut all = vec![Event::Stop];
+    let time = Duration::from_millis(10);
+    assert_eq!(timeout(runtime, time, net.events(&mut all)).await, None);
+    let client = net.connect(listen(&net));
+    net.events(&mut all).await;
+    assert!(matches!(all[0], Event::Stop) && all.len() > 1);
+    net.close(client);
 }

@@ -399,3 +399,11 @@ fn the_second_signal_leaves_at_once() {
         Some(130)
     );
 }
+
+/// Only a simulated node pretends to wait.
+#[test]
+fn no_delay_is_simulated() {
+    on_shard(|runtime| async move {
+        assert!((0..10_000).all(|_| !runtime.simulated_delay()));
+    });
+}

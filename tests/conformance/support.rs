@@ -3,8 +3,9 @@
 use armilla::runtime::Runtime;
 use armilla::runtime::glommio;
 use armilla::runtime::net::{CloseReason, ConnectionId, Door, Event, Net};
+use armilla::runtime::simulated::{Faults, Machine, Simulation};
 use armilla::runtime::time::timeout;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,27 @@ where
         let running = glommio::run(0, case).expect("an executor starts");
         running.join().expect("the case holds")
     })
+}
+
+/// Worlds in which a shared case is tried: orders of tasks, cuts of streams and delays differ.
+const SEEDS: std::ops::Range<u64> = 0..5;
+
+/// Runs `case` in a process of a new machine, once for each seed.
+pub fn on_machine<F>(case: impl Fn(Runtime) -> F)
+where
+    F: Future<Output = ()> + 'static,
+{
+    for seed in SEEDS {
+        let (_simulation, machine) = world(seed);
+        machine.run(&case).expect("the process ends by itself");
+    }
+}
+
+/// A world without faults, and a machine of it.
+pub fn world(seed: u64) -> (Simulation, Machine) {
+    let simulation = Simulation::new(seed, Faults::default());
+    let machine = simulation.machine("one");
+    (simulation, machine)
 }
 
 /// Runs `what` while no other case has an executor.
@@ -52,6 +74,7 @@ impl Drop for Directory {
     }
 }
 
+/// This machine, at a port of its choice: a simulated machine too has a loopback, its own address.
 pub fn anywhere() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
 }
@@ -61,12 +84,20 @@ pub fn pattern(len: usize, seed: usize) -> Vec<u8> {
     (0..len).map(|i| ((i + seed) % 251) as u8).collect()
 }
 
-/// Events taken one by one, in order.
+/// What an id may still bring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    Closed,
+}
+
+/// Events taken one by one, in order. Whatever a case is about, the order of the events of each connection is checked.
 pub struct Events {
     runtime: Runtime,
     net: Net,
     taken: Vec<Event>,
     queue: VecDeque<Event>,
+    phases: BTreeMap<ConnectionId, Phase>,
 }
 
 impl Events {
@@ -76,6 +107,7 @@ impl Events {
             net: runtime.net(),
             taken: Vec::new(),
             queue: VecDeque::new(),
+            phases: BTreeMap::new(),
         }
     }
 
@@ -89,9 +121,40 @@ impl Events {
         if self.queue.is_empty() {
             let waiting = self.net.events(&mut self.taken);
             timeout(&self.runtime, time, waiting).await?;
-            self.queue.extend(self.taken.drain(..));
+            assert!(!self.taken.is_empty(), "woken for nothing");
+            for event in std::mem::take(&mut self.taken) {
+                self.check(&event);
+                self.queue.push_back(event);
+            }
         }
         self.queue.pop_front()
+    }
+
+    /// One `Accepted` or `Connected`, then chunks and sents, then one `Closed`; a connect that fails is only closed.
+    fn check(&mut self, event: &Event) {
+        let (id, next) = match event {
+            Event::Accepted { connection, .. } | Event::Connected { connection } => {
+                let before = self.phases.insert(*connection, Phase::Open);
+                assert_eq!(before, None, "{event:?} comes first");
+                return;
+            }
+            Event::Chunk { connection, bytes } => {
+                assert!(!bytes.is_empty(), "an empty chunk");
+                (connection, Phase::Open)
+            }
+            Event::Sent { connection, buffer } => {
+                assert!(buffer.is_empty(), "a buffer comes back cleared");
+                (connection, Phase::Open)
+            }
+            Event::Closed { connection, .. } => (connection, Phase::Closed),
+            Event::Stop => return,
+        };
+        let before = self.phases.insert(*id, next);
+        let never_opened = before.is_none() && next == Phase::Closed;
+        assert!(
+            before == Some(Phase::Open) || never_opened,
+            "{event:?} after {before:?}"
+        );
     }
 
     /// The first result of `wanted`; what it has no use for is dropped.

@@ -28,6 +28,8 @@ enum Receive {
 struct Sending {
     buffer: Vec<u8>,
     sent: usize,
+    /// A cancel is on its way. Its completion counts what left before, and the rest is not sent again.
+    given_up: bool,
 }
 
 struct Connection {
@@ -162,7 +164,11 @@ impl Connections {
             });
             return;
         }
-        connection.sending = Some(Sending { buffer, sent: 0 });
+        connection.sending = Some(Sending {
+            buffer,
+            sent: 0,
+            given_up: false,
+        });
         self.continue_send(ring, id);
     }
 
@@ -313,7 +319,7 @@ impl Connections {
         if result > 0 {
             sending.sent += result as usize;
             assert!(sending.sent <= sending.buffer.len());
-            if sending.sent < sending.buffer.len() {
+            if sending.sent < sending.buffer.len() && !sending.given_up {
                 return self.continue_send(ring, id);
             }
         }
@@ -342,7 +348,7 @@ impl Connections {
             if connection.sending.is_some() {
                 match reason {
                     CloseReason::Finished => self.lingering.push(id),
-                    CloseReason::Failed(_) => cancel(ring, Kind::Send, id),
+                    CloseReason::Failed(_) => self.cancel_send(ring, id),
                 }
             }
             self.maintain(ring, id);
@@ -352,10 +358,11 @@ impl Connections {
 
     /// The send of an ending connection had its time.
     pub(super) fn cancel_send(&mut self, ring: &Ring, id: ConnectionId) {
-        let sending = self.get(id).is_some_and(|c| c.sending.is_some());
-        if sending {
-            cancel(ring, Kind::Send, id);
-        }
+        let Some(sending) = self.get(id).and_then(|c| c.sending.as_mut()) else {
+            return;
+        };
+        sending.given_up = true;
+        cancel(ring, Kind::Send, id);
     }
 
     /// Ends all, and their sends too.

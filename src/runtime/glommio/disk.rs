@@ -66,7 +66,8 @@ impl Disk {
                     .build()
             });
             let (result, _) = made.await;
-            if result < 0 && result != -libc::EEXIST {
+            let made_by_another = result == -libc::EEXIST && directory.is_dir();
+            if result < 0 && !made_by_another {
                 return Err(error("create directory", name, -result));
             }
             let parent = directory.parent().filter(|p| !p.as_os_str().is_empty());

@@ -14,8 +14,6 @@ use std::time::Duration;
 
 /// How long an accept waits after the process or the machine ran out of descriptors or memory.
 pub(super) const ACCEPT_RETRY: Duration = Duration::from_millis(100);
-/// How long a send in flight may keep an ended connection alive.
-pub(super) const LINGER: Duration = Duration::from_secs(2);
 
 struct Listener {
     /// None once it is closed; places are never used again, for there are few.
@@ -204,10 +202,11 @@ impl Net {
         loop {
             {
                 let mut network = self.0.0.network.borrow_mut();
-                events.append(&mut network.connections.events);
-            }
-            if !events.is_empty() {
-                return;
+                let arrived = &mut network.connections.events;
+                if !arrived.is_empty() {
+                    events.append(arrived);
+                    return;
+                }
             }
             self.0.0.arrived.notified().await;
         }

@@ -5,9 +5,9 @@
 #![allow(unsafe_code)]
 
 use super::Shard;
-use super::net::{ACCEPT_RETRY, LINGER};
+use super::net::ACCEPT_RETRY;
 use super::ring::{Completion, Kind};
-use crate::runtime::net::Event;
+use crate::runtime::net::{Event, LINGER};
 use glommio::io::BufferedFile;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};

@@ -152,6 +152,7 @@ impl State {
 
     /// Lets what was woken run, at once or when its process is no longer busy.
     fn settle_woken(&mut self) {
+        self.net_leases_returned();
         self.executor.take_woken(self.now);
         for (process, at) in self.executor.take_waiting() {
             self.at(at, Happening::Ready(process));

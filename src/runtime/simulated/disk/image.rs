@@ -86,6 +86,14 @@ impl Image {
         self.len = self.len.max(len);
     }
 
+    /// Takes all bytes away, from the medium too: one of the outcomes that a power cut may choose.
+    pub(super) fn empty(&mut self) {
+        *self = Image {
+            sequence: self.sequence,
+            ..Image::default()
+        };
+    }
+
     pub(super) fn len(&self) -> u64 {
         self.len
     }

@@ -265,7 +265,10 @@ impl MachineDisk {
             return Err(DiskCause::Locked);
         }
         let inode = match self.open(&path, process) {
-            Ok(inode) => inode,
+            Ok(inode) => {
+                self.image(inode)?.empty();
+                inode
+            }
             Err(DiskCause::NotFound) => {
                 self.dir(parent(&path))?;
                 self.create(&path, process)

@@ -20,7 +20,7 @@ use crate::runtime::disk::{DiskCause, DiskError, Open, Persist, Space};
 use names::parent;
 use op::{Answer, Done, Op};
 pub use outside::Snapshot;
-use std::path::Path;
+use std::path::{Component, Path};
 use std::rc::Rc;
 
 #[derive(Clone)]
@@ -64,6 +64,10 @@ impl Disk {
     }
 
     fn path(&self, name: &str) -> String {
+        let inside = Path::new(name)
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)));
+        assert!(inside, "a name stays under its root: {name}");
         match (&*self.root, name) {
             ("", name) => name.to_string(),
             (root, "") => root.to_string(),
@@ -247,7 +251,9 @@ impl File {
     }
 
     pub async fn read_at(&self, offset: u64, len: usize) -> Result<PageBuffer, DiskError> {
-        assert!(offset.is_multiple_of(PAGE_BYTES as u64) && len.is_multiple_of(PAGE_BYTES));
+        assert!(
+            len > 0 && len.is_multiple_of(PAGE_BYTES) && offset.is_multiple_of(PAGE_BYTES as u64)
+        );
         let inode = self.handle.inode;
         match step(&self.handle.process, Op::Read { inode, offset, len }).await {
             Ok(Done::Page(page)) => Ok(page),
@@ -267,7 +273,8 @@ impl File {
         len: usize,
         persist: Persist,
     ) -> (PageBuffer, Result<(), DiskError>) {
-        assert!(offset.is_multiple_of(PAGE_BYTES as u64) && len.is_multiple_of(PAGE_BYTES));
+        assert!(len > 0 && len <= buffer.len() && len.is_multiple_of(PAGE_BYTES));
+        assert!(offset.is_multiple_of(PAGE_BYTES as u64));
         let op = Op::Write {
             inode: self.handle.inode,
             offset,

@@ -10,8 +10,10 @@ use crate::base::units::{KIB, Nanos};
 use crate::runtime::net::{CloseReason, ConnectionId, Door, Event};
 use crate::runtime::simulated::trace::{Kind, payload};
 use crate::runtime::simulated::world::{Happening, MachineId, ProcessId, State};
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// Bytes under way to an endpoint or unread at it.
@@ -29,6 +31,8 @@ pub enum NetHappening {
     Deliver { endpoint: u64 },
     /// The last byte of a send left.
     Sent { endpoint: u64 },
+    /// A send had its time to leave before a close.
+    Linger { endpoint: u64 },
     /// A close is carried out.
     Close { endpoint: u64 },
     /// The connection fails with an errno.
@@ -82,6 +86,8 @@ pub(super) struct Endpoint {
     /// A partition holds the pipe up.
     pub(super) stalled: bool,
     pub(super) inbound: VecDeque<u8>,
+    /// Leases of its chunks that are not dropped yet.
+    pub(super) held: Rc<Cell<u32>>,
     /// Bytes of data in `pipe`, in `inbound` and in events not yet taken.
     pub(super) pending: usize,
     pub(super) finished: bool,
@@ -94,6 +100,8 @@ pub(super) struct Endpoint {
 pub struct Fabric {
     pub(super) listeners: BTreeMap<SocketAddr, Vec<Listener>>,
     pub(super) endpoints: BTreeMap<u64, Endpoint>,
+    /// Endpoints of which leases were dropped since the last step.
+    pub(super) returned: Rc<RefCell<Vec<u64>>>,
     pub(super) next_endpoint: u64,
     pub(super) next_port: u16,
     pub(super) blocked: BTreeSet<(MachineId, MachineId)>,
@@ -114,6 +122,7 @@ impl Fabric {
         Fabric {
             listeners: BTreeMap::new(),
             endpoints: BTreeMap::new(),
+            returned: Rc::default(),
             next_endpoint: 0,
             next_port: FIRST_EPHEMERAL_PORT,
             blocked: BTreeSet::new(),
@@ -223,6 +232,7 @@ impl State {
             pipe: VecDeque::new(),
             stalled: false,
             inbound: VecDeque::new(),
+            held: Rc::default(),
             pending: 0,
             finished: false,
             delivering: false,
@@ -252,6 +262,7 @@ impl State {
             NetHappening::Pipe { endpoint } => self.pipe(endpoint),
             NetHappening::Deliver { endpoint } => self.deliver(endpoint),
             NetHappening::Sent { endpoint } => self.sent(endpoint),
+            NetHappening::Linger { endpoint } => self.linger(endpoint),
             NetHappening::Close { endpoint } => self.finish(endpoint, CloseReason::Finished),
             NetHappening::Break { endpoint, errno } => {
                 self.finish(endpoint, CloseReason::Failed(errno));

@@ -2,9 +2,9 @@
 
 use super::Lease;
 use super::fabric::{Item, NetHappening, Phase, Sending, WINDOW_BYTES, digest};
-use crate::base::limits::RECV_BUFFER_BYTES;
+use crate::base::limits::{RECV_BUFFER_BYTES, RECV_BUFFERS_PER_CONNECTION_MAX};
 use crate::base::units::Nanos;
-use crate::runtime::net::{self, CloseReason, ConnectionId, Event};
+use crate::runtime::net::{self, CloseReason, ConnectionId, Event, LINGER};
 use crate::runtime::simulated::trace::Kind;
 use crate::runtime::simulated::world::{Happening, ProcessId, State};
 use std::time::Duration;
@@ -84,10 +84,20 @@ impl State {
             return;
         };
         let something = !endpoint.inbound.is_empty() || endpoint.finished;
-        let may = endpoint.phase == Phase::Open && !endpoint.paused && !endpoint.delivering;
+        let limited = endpoint.held.get() as usize >= RECV_BUFFERS_PER_CONNECTION_MAX;
+        let wanted = endpoint.phase == Phase::Open && !endpoint.paused;
+        let may = wanted && !endpoint.delivering && !limited;
         if something && may {
             endpoint.delivering = true;
             self.soon(50, NetHappening::Deliver { endpoint: key });
+        }
+    }
+
+    /// Those that hold fewer leases now may get what waits.
+    pub fn net_leases_returned(&mut self) {
+        let returned = std::mem::take(&mut *self.fabric.returned.borrow_mut());
+        for key in returned {
+            self.schedule_delivery(key);
         }
     }
 
@@ -111,7 +121,13 @@ impl State {
         }
         let bytes: Vec<u8> = endpoint.inbound.drain(..take).collect();
         let (process, connection) = (endpoint.process, endpoint.id);
-        let bytes = net::Lease::Simulated(Lease::new(bytes));
+        endpoint.held.set(endpoint.held.get() + 1);
+        let bytes = net::Lease::Simulated(Lease {
+            bytes,
+            endpoint: key,
+            held: endpoint.held.clone(),
+            returned: self.fabric.returned.clone(),
+        });
         self.push_event(process, Event::Chunk { connection, bytes });
         self.schedule_delivery(key);
     }
@@ -149,6 +165,10 @@ impl State {
         assert!(
             endpoint.sending.is_none(),
             "one send in flight a connection: {connection:?}"
+        );
+        assert!(
+            endpoint.phase != Phase::Connecting,
+            "a send waits for Connected: {connection:?}"
         );
         endpoint.sending = Some(Sending {
             buffer,
@@ -311,7 +331,22 @@ impl State {
         let connecting = endpoint.phase == Phase::Connecting;
         let idle = endpoint.sending.is_none() || connecting;
         endpoint.phase = Phase::Closing;
-        if idle {
+        match idle {
+            true => self.begin_close(key),
+            false => self.after(
+                LINGER,
+                Happening::Net(NetHappening::Linger { endpoint: key }),
+            ),
+        }
+    }
+
+    /// What of a send has not left by now never will.
+    pub(super) fn linger(&mut self, key: u64) {
+        let Some(sending) = self.endpoint(key).and_then(|e| e.sending.as_mut()) else {
+            return;
+        };
+        if !sending.reported {
+            sending.reported = true;
             self.begin_close(key);
         }
     }
