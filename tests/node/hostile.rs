@@ -107,3 +107,30 @@ fn siblings_never_outgrow_a_reply() {
     assert_eq!(raw.ask(&get(b"k")).0, Status::Ok);
     assert_eq!(refused, 96, "four large values fit");
 }
+
+/// A delete of what is not there makes no room.
+#[test]
+fn deletes_of_nothing_keep_to_the_memory() {
+    let _alone = alone();
+    let scratch = Scratch::new("deletes");
+    let node = Node::start_with(&scratch.data(), &["--memory", "16MiB"]);
+    let mut raw = Raw::connect(&node);
+    let mut full = 0;
+    for round in 0..40u32 {
+        for n in 0..500u32 {
+            let mut key = vec![b'x'; 4096];
+            key[..8].copy_from_slice(&(u64::from(round) << 32 | u64::from(n)).to_le_bytes());
+            raw.send(&Request {
+                op: Op::Delete,
+                key: &key,
+                operation: OperationId(0),
+                ..Request::default()
+            });
+        }
+        for _ in 0..500 {
+            full += usize::from(raw.reply().0 == Status::Full);
+        }
+    }
+    let resident = resident_mib(&node);
+    assert!(full > 10_000, "{full} refused, {resident} MiB");
+}
