@@ -108,6 +108,34 @@ fn siblings_never_outgrow_a_reply() {
     assert_eq!(refused, 96, "four large values fit");
 }
 
+/// Many gets of values that are on the disk only, from a client that does not read the answers.
+#[test]
+fn replies_that_nobody_reads_do_not_pile_up() {
+    let _alone = alone();
+    let scratch = Scratch::new("pile");
+    let mut node = Node::start_with(&scratch.data(), &["--memory", "16MiB"]);
+    let mut raw = Raw::connect(&node);
+    let large = vec![7; MIB];
+    let keys: Vec<[u8; 1]> = (0..40).map(|n| [n]).collect();
+    for key in &keys {
+        assert_eq!(raw.ask(&put(key, &large, b"")).0, Status::Ok);
+    }
+    // Nothing is in memory now.
+    node.kill_9();
+    let node = Node::start_with(&scratch.data(), &["--memory", "16MiB"]);
+    let mut raw = Raw::connect(&node);
+    for key in keys.iter().cycle().take(400) {
+        raw.core.submit(&get(key));
+    }
+    raw.flush();
+    std::thread::sleep(Duration::from_secs(2));
+    let resident = resident_mib(&node);
+    for _ in 0..400 {
+        assert_eq!(raw.reply().0, Status::Ok);
+    }
+    assert!(resident < 150, "{resident} MiB");
+}
+
 /// A delete of what is not there makes no room.
 #[test]
 fn deletes_of_nothing_keep_to_the_memory() {
