@@ -162,3 +162,42 @@ fn deletes_of_nothing_keep_to_the_memory() {
     let resident = resident_mib(&node);
     assert!(full > 10_000, "{full} refused, {resident} MiB");
 }
+
+/// No descriptor for the next segment is a full disk for a while, not a failed one.
+#[test]
+fn a_node_out_of_descriptors_refuses_and_recovers() {
+    let _alone = alone();
+    let scratch = Scratch::new("descriptors");
+    let node = Node::start(&scratch.data());
+    let mut raw = Raw::connect(&node);
+    let large = vec![7; MIB];
+    let overwrite = Request {
+        mode: PutMode::Overwrite,
+        ..put(b"k", &large, b"")
+    };
+    assert_eq!(raw.ask(&overwrite).0, Status::Ok);
+    std::thread::sleep(Duration::from_millis(300));
+    let pid = node.pid().to_string();
+    let limit = |soft: usize| {
+        let done = Command::new("prlimit")
+            .args(["--pid", &pid, &format!("--nofile={soft}:")])
+            .status();
+        assert!(done.unwrap().success());
+    };
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .count();
+    limit(open);
+    let refused = (0..40).find_map(|_| match raw.ask(&overwrite).0 {
+        Status::Ok => None,
+        status => Some(status),
+    });
+    assert_eq!(refused, Some(Status::Full), "{}", node.log());
+    assert_eq!(raw.ask(&get(b"k")).0, Status::Ok);
+    limit(1024);
+    let recovered = (0..40).any(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        raw.ask(&overwrite).0 == Status::Ok
+    });
+    assert!(recovered, "{}", node.log());
+}
