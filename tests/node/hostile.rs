@@ -201,3 +201,18 @@ fn a_node_out_of_descriptors_refuses_and_recovers() {
     });
     assert!(recovered, "{}", node.log());
 }
+
+/// So long that the node does not take the frame: it cannot read whose it is, but nothing was changed.
+#[test]
+fn a_value_far_too_long_is_refused_and_not_unknown() {
+    let _alone = alone();
+    let scratch = Scratch::new("long");
+    let node = Node::start(&scratch.data());
+    let mut client = Client::connect(&node.address).unwrap();
+    let refused = client.put(b"k", &vec![7; 2 * MIB], &Put::default());
+    assert!(
+        matches!(refused, Err(ClientError::Refused { .. })),
+        "{refused:?}"
+    );
+    assert!(client.put(b"k", b"v", &Put::default()).is_ok());
+}
