@@ -39,6 +39,9 @@ pub const CONNECTION_REQUESTS_MAX: usize = 1024;
 pub const SHARD_REQUESTS_MAX: usize = 32 * 1024;
 /// Unsent reply bytes of a connection at which it is no longer read; it is read again at half.
 pub const CONNECTION_UNSENT_BYTES_MAX: usize = MIB;
+/// Bytes of a buffer that an idle connection keeps for its next frames or replies: a full shard of connections holds
+/// three times this for each.
+pub const CONNECTION_KEPT_BYTES_MAX: usize = 32 * KIB;
 /// Writes of one key that wait for each other; the next one answers `overloaded`.
 pub const KEY_QUEUE_MAX: usize = 256;
 

@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+/// A full shard of connections, and as many again for segments and the rest.
+const OPEN_FILES_WANTED: u64 = 2 * limits::CONNECTIONS_MAX as u64;
+
 /// Start a node. Needs no arguments: it serves on the loopback and keeps its data in ./armilla-data.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
@@ -88,6 +91,13 @@ fn serve(start: &Start) -> Result<(), (Exit, String)> {
     if !missing.is_empty() {
         let lines: Vec<String> = missing.iter().map(ToString::to_string).collect();
         return Err(failed(lines.join("\narmilla: ")));
+    }
+    let open_files = preflight::raise_open_files();
+    if open_files < OPEN_FILES_WANTED {
+        eprintln!(
+            "warning: at most {open_files} open files, which so many clients use up: {} are wanted (ulimit -Hn)",
+            OPEN_FILES_WANTED
+        );
     }
     let handle = runtime::run(cpu, move |runtime| {
         let announce = Announcer::new(cpu, &options);

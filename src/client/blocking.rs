@@ -288,6 +288,10 @@ impl Client {
                 self.connection = Some(connection);
                 Ok(answer)
             }
+            // No other request is open here: what the node says of the connection, it says of this one.
+            Err(Cause::Said { status, message }) if status.advice() != Advice::Unknown => {
+                Err(ClientError::Refused { status, message })
+            }
             Err(cause) => {
                 let (_, fate) = connection.core.on_broken().last().unwrap_or_else(|| {
                     unreachable!("the request is open until its reply is taken")
@@ -338,6 +342,8 @@ fn exchange<T>(
         match stream.write(core.unsent()) {
             Ok(0) => return Err(Cause::Broken(io::ErrorKind::WriteZero.into())),
             Ok(len) => core.on_sent(len),
+            // It takes no more of this: the answer that says why may have come already.
+            Err(error) if is_hang_up(&error) => break,
             Err(error) => wait_on(error)?,
         }
     }
@@ -355,6 +361,13 @@ fn exchange<T>(
             Err(error) => wait_on(error)?,
         }
     }
+}
+
+fn is_hang_up(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+    )
 }
 
 /// A socket's own timeout is checked against the deadline by the next turn of the loop.

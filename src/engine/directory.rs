@@ -113,19 +113,19 @@ async fn check_rubbish(
     }
 }
 
-/// Makes a new segment: file, name and manifest durable, in this order. `None`: the disk has no space for it now.
+/// Makes a new segment: file, name and manifest durable, in this order. `None`: there is no space for it now, or no
+/// descriptor.
 pub(super) async fn prepare_segment(
     manifest: &mut Manifest,
     bytes: u64,
 ) -> Result<Option<(u32, File)>, DiskError> {
-    let no_space = |error: DiskError| match error.cause {
-        DiskCause::NoSpace => Ok(None),
-        _ => Err(error),
-    };
     if manifest.is_full()
         && let Err(error) = manifest.rotate().await
     {
-        return no_space(error);
+        return match error.cause {
+            DiskCause::NoSpace => Ok(None),
+            _ => Err(error),
+        };
     }
     let state = manifest.state();
     let next = segment::next_number(state.highest_segment, state.shard, state.shards);
@@ -140,12 +140,23 @@ pub(super) async fn prepare_segment(
                 Err(error) if error.cause == DiskCause::NotFound => {}
                 Err(error) => return Err(error),
             }
-            return no_space(error);
+            return match error.cause {
+                DiskCause::NoSpace | DiskCause::TooManyOpen => Ok(None),
+                _ => Err(error),
+            };
         }
     };
     file.sync().await?;
     if !planted!(SkippedDirectorySync) {
-        disk.sync_dir(segment::DIRECTORY).await?;
+        match disk.sync_dir(segment::DIRECTORY).await {
+            Ok(()) => {}
+            Err(error) if error.cause == DiskCause::TooManyOpen => {
+                // The directory could not even be opened: nothing that was written has failed.
+                disk.remove(&name).await?;
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        }
     }
     let segment = segment::Segment { number, bytes };
     manifest.append(Edit::Segment(segment)).await?;

@@ -146,18 +146,25 @@ impl State {
                 NewValue::Keep(Place::Nowhere | Place::At { .. }) => 0,
             };
         }
-        // A delete makes an entry no larger than it was by much, and is how room is made: only puts are refused.
         let puts = object
             .siblings
             .iter()
             .any(|sibling| matches!(sibling.value, NewValue::Put(_)));
-        if puts && self.memtable.bytes() + bytes > memory_max {
+        // A delete that removes something makes an entry hardly larger than it was, and is how room is made: it is
+        // taken always. A delete of what is not there makes a new entry, as a put does.
+        let held = || {
+            self.memtable
+                .get(key)
+                .map_or(0, |entry| entry.object.siblings.len())
+        };
+        let grows = puts || object.siblings.len() > held();
+        if grows && self.memtable.bytes() + bytes > memory_max {
             return Err(AppendRefused::MemoryFull);
         }
         let needed = (record_bytes + GROUP_HEADER_BYTES).next_multiple_of(PAGE_BYTES) as u64;
         let used = u128::from(self.segment_bytes - self.writer.unwritten_bytes() + needed);
         let used_max = u128::from(self.disk_share()) * u128::from(PUT_DISK_PERCENT_MAX) / 100;
-        if puts && used > used_max {
+        if grows && used > used_max {
             mark!(DiskFull);
             return Err(AppendRefused::DiskFull);
         }

@@ -17,6 +17,8 @@ pub struct Connection {
     spare: Vec<u8>,
     /// Requests under way.
     pub in_flight: usize,
+    /// Bytes of values in the replies of requests under way.
+    pub promised: usize,
     paused: bool,
     /// Closed once the outbox has left.
     closing: bool,
@@ -32,6 +34,7 @@ impl Connection {
             sending: 0,
             spare: Vec::new(),
             in_flight: 0,
+            promised: 0,
             paused: false,
             closing: false,
         }
@@ -41,9 +44,9 @@ impl Connection {
         self.outbox.len() + self.sending
     }
 
-    /// Whether replies have piled up so that nothing more is read or answered.
+    /// Whether replies have piled up, or will as soon as a disk has answered, so that nothing more is read or answered.
     pub fn is_clogged(&self) -> bool {
-        self.unsent_bytes() > limits::CONNECTION_UNSENT_BYTES_MAX
+        self.unsent_bytes() + self.promised > limits::CONNECTION_UNSENT_BYTES_MAX
     }
 
     pub fn is_closing(&self) -> bool {
@@ -76,12 +79,13 @@ impl Connection {
     pub fn on_sent(&mut self, buffer: Vec<u8>, net: &Net) -> bool {
         assert!(self.sending > 0, "a send ended that was not begun");
         self.sending = 0;
-        // A buffer that one huge reply made is not kept for ever.
-        if buffer.capacity() <= limits::CONNECTION_UNSENT_BYTES_MAX {
+        // A buffer that large replies made is not kept for ever.
+        if buffer.capacity() <= limits::CONNECTION_KEPT_BYTES_MAX {
             self.spare = buffer;
             self.spare.clear();
         }
-        let resumed = self.paused && self.outbox.len() <= limits::CONNECTION_UNSENT_BYTES_MAX / 2;
+        let coming = self.outbox.len() + self.promised;
+        let resumed = self.paused && coming <= limits::CONNECTION_UNSENT_BYTES_MAX / 2;
         if resumed {
             self.paused = false;
             net.resume(self.id);

@@ -61,7 +61,7 @@ fn engine(shard: &Shard) -> &Engine {
 fn on_lookup(
     shard: &mut Shard,
     shared: &SharedShard,
-    asker: Asker,
+    mut asker: Asker,
     key: KeyRef<'_>,
     found: Lookup,
     quorum: Quorum,
@@ -76,6 +76,7 @@ fn on_lookup(
                 return answer(shard, shared, asker, key, Some(entry), quorum);
             }
             let group = entry.group;
+            shard.promise(&mut asker, value_bytes(&entry.object));
             let waiting = Waiting::Get {
                 key: Key::from(key),
                 entry,
@@ -92,7 +93,7 @@ fn on_lookup(
 pub fn answer(
     shard: &mut Shard,
     shared: &SharedShard,
-    asker: Asker,
+    mut asker: Asker,
     key: KeyRef<'_>,
     entry: Option<Rc<Entry>>,
     quorum: Quorum,
@@ -116,6 +117,7 @@ pub fn answer(
         return reply(shard, asker, key, Some(&object), &values, receipt);
     }
     let (shared, key, engine) = (shared.clone(), Key::from(key), engine.clone());
+    shard.promise(&mut asker, value_bytes(&object));
     shard.runtime.clone().spawn(Queue::Foreground, async move {
         let values = read_values(&engine, key.as_ref(), &object).await;
         let mut shard = shared.borrow_mut();
@@ -129,6 +131,11 @@ pub fn answer(
         );
         shard.flush();
     });
+}
+
+/// Bytes of the values that a reply shows.
+fn value_bytes(object: &Object<Place>) -> usize {
+    shown(&object.siblings).map(|s| s.value.bytes()).sum()
 }
 
 async fn read_values(engine: &Engine, key: KeyRef<'_>, object: &Object<Place>) -> Vec<Value> {

@@ -161,6 +161,9 @@ impl Shard {
         let mut inbox = std::mem::take(&mut connection.inbox);
         let used = self.consume(shared, id, &inbox);
         inbox.drain(..used);
+        if inbox.is_empty() && inbox.capacity() > limits::CONNECTION_KEPT_BYTES_MAX {
+            inbox = Vec::new();
+        }
         if let Some(connection) = self.connections.get(id) {
             connection.inbox = inbox;
         }
@@ -373,6 +376,17 @@ impl Shard {
             connection,
             request: request.id,
             deadline,
+            promised: 0,
+        }
+    }
+
+    /// The reply will hold so many bytes of values: until it is made, the connection counts them as unsent.
+    pub fn promise(&mut self, asker: &mut Asker, bytes: usize) {
+        if let Some(connection) = self.connections.get(asker.connection) {
+            connection.promised += bytes - asker.promised;
+            asker.promised = bytes;
+            // It may be clogged now.
+            self.connections.touch(asker.connection);
         }
     }
 
@@ -382,6 +396,7 @@ impl Shard {
         self.in_flight -= 1;
         if let Some(connection) = self.connections.get(asker.connection) {
             connection.in_flight -= 1;
+            connection.promised -= asker.promised;
         }
     }
 

@@ -16,6 +16,8 @@ pub struct Asker {
     pub connection: ConnectionId,
     pub request: u64,
     pub deadline: Nanos,
+    /// Bytes of values that the reply will hold, as far as is known.
+    pub promised: usize,
 }
 
 #[derive(Debug)]

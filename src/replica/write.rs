@@ -159,7 +159,8 @@ fn kept<'a>(object: &Object<Place>) -> Object<NewValue<'a>> {
     }
 }
 
-/// A write that removes a sibling is never refused: it is how a client gets back under the limit.
+/// A write that leaves fewer siblings, or fewer bytes of them, is never refused for that: it is how a client gets back
+/// under the limit. But one that removes a small sibling and adds a large one would let the key grow without bound.
 fn siblings_over_limit(
     current: Option<&Object<Place>>,
     context: &VersionVector,
@@ -167,20 +168,23 @@ fn siblings_over_limit(
     value_bytes_max: usize,
 ) -> Option<Refusal> {
     let siblings = current.map_or(&[][..], |o| &o.siblings);
-    if siblings.is_empty() || siblings.iter().any(|s| context.contains(s.dot)) {
+    let (seen, kept): (Vec<_>, Vec<_>) = siblings.iter().partition(|s| context.contains(s.dot));
+    if kept.is_empty() {
         return None;
     }
-    let count = siblings.len() + 1;
-    if count > limits::SIBLINGS_MAX {
+    let count = kept.len() + 1;
+    if count > limits::SIBLINGS_MAX && seen.is_empty() {
         return Some(Refusal::TooManySiblings {
             count,
             limit: limits::SIBLINGS_MAX,
         });
     }
-    let held: usize = siblings.iter().map(|s| s.value.bytes()).sum();
-    let bytes = held + write.value.map_or(0, <[u8]>::len);
+    let value_bytes = |of: &[&Sibling<Place>]| of.iter().map(|s| s.value.bytes()).sum::<usize>();
+    let added = write.value.map_or(0, <[u8]>::len);
+    let bytes = value_bytes(&kept) + added;
     let limit = limits::SIBLINGS_VALUE_RATIO * value_bytes_max;
-    (bytes > limit).then_some(Refusal::SiblingsTooLarge { bytes, limit })
+    let grows = added > value_bytes(&seen);
+    (bytes > limit && grows).then_some(Refusal::SiblingsTooLarge { bytes, limit })
 }
 
 #[cfg(test)]
@@ -324,5 +328,35 @@ mod tests {
             &mut mint,
         );
         assert_eq!(stored(resolving, 9).object.siblings.len(), 1);
+    }
+
+    #[test]
+    fn small_siblings_are_not_traded_for_large_ones_beyond_the_limit() {
+        let mut mint = mint();
+        let nothing = Rule::Seen(VersionVector::default());
+        let mut entry = stored(plan_on(None, write(b"s", &nothing, 1), &mut mint), 1);
+        let mut contexts = vec![Rule::Seen(entry.object.vector.clone())];
+        for n in 2..20 {
+            let planned = plan_on(Some(&entry), write(b"s", &nothing, n), &mut mint);
+            entry = stored(planned, n as u64);
+            contexts.push(Rule::Seen(entry.object.vector.clone()));
+        }
+        let value = [7; LIMIT];
+        // Each context has seen one more of the small ones, and the last one all of them.
+        for (n, context) in contexts.iter().enumerate() {
+            let planned = plan_on(
+                Some(&entry),
+                write(&value, context, 100 + n as u128),
+                &mut mint,
+            );
+            if matches!(planned, Planned::Minted(_)) {
+                entry = stored(planned, 100 + n as u64);
+            }
+            let bytes: usize = entry.object.siblings.iter().map(|s| s.value.bytes()).sum();
+            assert!(bytes <= limits::SIBLINGS_VALUE_RATIO * LIMIT, "{bytes}");
+        }
+        let resolving = Rule::Seen(entry.object.vector.clone());
+        let resolved = plan_on(Some(&entry), write(&value, &resolving, 999), &mut mint);
+        assert_eq!(stored(resolved, 999).object.siblings.len(), 1);
     }
 }

@@ -19,6 +19,8 @@ pub enum DiskCause {
     Exists,
     #[error("the disk is full")]
     NoSpace,
+    #[error("too many files are open; raise the limit: ulimit -n")]
+    TooManyOpen,
     #[error("held by another process")]
     Locked,
     #[error("the file ends before the range")]

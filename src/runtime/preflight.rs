@@ -1,5 +1,7 @@
 //! What the kernel must offer, asked before the first executor: glommio's own failures say little to an operator.
 
+#![allow(unsafe_code)]
+
 use super::glommio::ring_builder;
 use io_uring::{IoUring, Probe, opcode};
 
@@ -45,6 +47,28 @@ pub fn check() -> Vec<Missing> {
         });
     }
     missing
+}
+
+/// Raises the process's limit of open files as far as it may, and says what it is now. Shells give 1024, which fewer
+/// clients use up than a shard takes; then nobody else gets in, and no segment can be made.
+pub fn raise_open_files() -> u64 {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the struct lives through the call.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
+        return 0;
+    }
+    let raised = libc::rlimit {
+        rlim_cur: limit.rlim_max,
+        ..limit
+    };
+    // SAFETY: as above.
+    match unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raised) } {
+        0 => raised.rlim_cur,
+        _ => limit.rlim_cur,
+    }
 }
 
 /// What /proc/sys/kernel/io_uring_disabled says: 0 for all, 1 for privileged processes and a group, 2 for nobody.

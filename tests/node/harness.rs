@@ -59,16 +59,10 @@ impl Node {
 
     pub fn start_with(data: &Path, more: &[&str]) -> Node {
         let mut child = armilla()
-            .args([
-                "start",
-                "--listen",
-                "127.0.0.1:0",
-                "--memory",
-                "256MiB",
-                "--data",
-            ])
+            .args(["start", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
             .args(more)
+            .env("ARMILLA_MEMORY", "256MiB")
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();

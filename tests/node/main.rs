@@ -1,6 +1,7 @@
 //! Real processes: a node on real sockets and a real disk, the command line against it, and kill -9.
 
 mod harness;
+mod hostile;
 mod lifecycle;
 mod refusals;
 mod survival;

@@ -35,6 +35,7 @@ pub(super) fn error(verb: &'static str, name: &str, errno: i32) -> DiskError {
         libc::ENOENT => DiskCause::NotFound,
         libc::EEXIST => DiskCause::Exists,
         libc::ENOSPC | libc::EDQUOT => DiskCause::NoSpace,
+        libc::EMFILE | libc::ENFILE => DiskCause::TooManyOpen,
         libc::EWOULDBLOCK => DiskCause::Locked,
         other => DiskCause::Os(other),
     };

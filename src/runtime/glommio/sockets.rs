@@ -3,7 +3,11 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+/// Seconds of silence after which a peer is asked whether it is still there; it has as long again to answer, or to take
+/// what was sent to it. A machine that vanished would hold its connection for ever.
+const SILENCE_S: libc::c_int = 60;
 
 /// An address as the kernel wants it; boxed by whoever hands it to the ring.
 pub(super) struct RawAddress {
@@ -76,9 +80,19 @@ pub(super) fn stream_socket(address: &SocketAddr) -> io::Result<OwnedFd> {
 /// Bound and listening. `exclusive`: without SO_REUSEPORT, so that a second listener is refused.
 pub(super) fn listening_socket(address: SocketAddr, exclusive: bool) -> io::Result<OwnedFd> {
     let socket = stream_socket(&address)?;
-    set_option(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR)?;
+    set_option(&socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
     if !exclusive {
-        set_option(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT)?;
+        set_option(&socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+    }
+    // Accepted sockets inherit these: nothing has to be called for each.
+    set_option(&socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
+    for (option, value) in [
+        (libc::TCP_KEEPIDLE, SILENCE_S),
+        (libc::TCP_KEEPINTVL, SILENCE_S / 6),
+        (libc::TCP_KEEPCNT, 6),
+        (libc::TCP_USER_TIMEOUT, 2 * SILENCE_S * 1000),
+    ] {
+        set_option(&socket, libc::IPPROTO_TCP, option, value)?;
     }
     let raw = RawAddress::new(address);
     // SAFETY: the address lives through the call and its length is its own.
@@ -89,15 +103,14 @@ pub(super) fn listening_socket(address: SocketAddr, exclusive: bool) -> io::Resu
     Ok(socket)
 }
 
-fn set_option(socket: RawFd, level: i32, option: i32) -> io::Result<()> {
-    let on: libc::c_int = 1;
+fn set_option(socket: &OwnedFd, level: i32, option: i32, value: libc::c_int) -> io::Result<()> {
     // SAFETY: the value is a c_int that lives through the call, and its size is given.
     check(unsafe {
         libc::setsockopt(
-            socket,
+            socket.as_raw_fd(),
             level,
             option,
-            (&raw const on).cast(),
+            (&raw const value).cast(),
             size_of::<libc::c_int>() as libc::socklen_t,
         )
     })
