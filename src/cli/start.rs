@@ -146,10 +146,7 @@ fn options(start: &Start) -> Result<Options, String> {
     if memory_bytes < limits::MEMORY_BYTES_MIN as u64 {
         return Err(format!("--memory {}: at least 16MiB", start.memory));
     }
-    let disk_bytes = match start.disk {
-        Some(size) => size.of(u64::MAX),
-        None => u64::MAX,
-    };
+    let disk_bytes = start.disk.map(|size| size.of(u64::MAX));
     Ok(Options {
         listen: start.listen,
         admin: Some(start.admin.unwrap_or_else(|| admin_address(start.listen))),

@@ -47,6 +47,16 @@ pub struct State {
     pub highest_segment: Option<u32>,
 }
 
+/// From the rename on, the next start may read the new generation: going on with the old one would hide its edits. So no
+/// error here is one that passes, not even a full disk.
+fn lasting(error: DiskError) -> DiskError {
+    let cause = match error.cause {
+        DiskCause::NoSpace => DiskCause::Os(libc::ENOSPC),
+        other => other,
+    };
+    DiskError { cause, ..error }
+}
+
 impl State {
     /// No group of the life that wrote this manifest has a smaller number.
     pub fn first_number_of_last_life(&self) -> u64 {
@@ -193,9 +203,11 @@ impl Manifest {
         buffer[..end].copy_from_slice(&block.bytes);
         file.write_at(0, buffer, end, Persist::Later).await.1?;
         file.sync().await?;
-        disk.rename(&temporary, &final_name).await?;
+        disk.rename(&temporary, &final_name)
+            .await
+            .map_err(lasting)?;
         if !planted!(SkippedDirectorySync) {
-            disk.sync_dir("").await?;
+            disk.sync_dir("").await.map_err(lasting)?;
         }
         mark!(ManifestRewritten);
         Ok(Manifest {

@@ -26,6 +26,7 @@ use crate::runtime::Runtime;
 use crate::runtime::disk::Disk;
 pub use entry::{Entry, GroupNumber, Location, NewValue, Place};
 pub use log::format::LOG_FORMAT;
+pub use log::segment::DIRECTORY as LOG_DIRECTORY;
 pub use outcome::{AppendRefused, Lookup, OpenError, Poisoned, Unsure};
 use std::rc::Rc;
 

@@ -13,8 +13,8 @@ pub struct Options {
     /// Bytes that entries and cached values may take.
     pub memory_bytes: usize,
     pub value_bytes_max: usize,
-    /// Bytes that the data directory may take.
-    pub disk_bytes: u64,
+    /// Bytes that the data directory may take; `None`: what it has and what is free at start.
+    pub disk_bytes: Option<u64>,
 }
 
 impl Options {

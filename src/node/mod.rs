@@ -15,7 +15,7 @@ use crate::causal::actor::Mint;
 use crate::causal::dot::Incarnation;
 use crate::engine::{self, Engine, OpenError, Recovery};
 use crate::replica::identity::{Identity, IdentityError};
-use crate::runtime::disk::{Disk, DiskCause, DiskError};
+use crate::runtime::disk::{Disk, DiskCause, DiskError, Open};
 use crate::runtime::net::{Door, Event, ListenError, Net};
 use crate::runtime::{Queue, Runtime};
 use config::{Options, Ports};
@@ -72,7 +72,8 @@ pub async fn run(
         source,
     };
     disk.create_dir("").await.map_err(at)?;
-    let _lock = lock(&disk, &data).await?;
+    // Held until the process ends: when this returns, operations that nobody waits for may still be on their way to the disk.
+    std::mem::forget(lock(&disk, &data).await?);
     let identity = Identity::open(&runtime, &disk, limits::VIRTUAL_NODES_DEFAULT, 1)
         .await
         .map_err(|source| StartError::Identity {
@@ -174,6 +175,21 @@ fn listen(net: &Net, options: &Options) -> Result<Ports, StartError> {
     })
 }
 
+/// What the data directory may take when nobody said: what it has, and what is free now.
+async fn disk_budget(disk: &Disk) -> Result<u64, DiskError> {
+    let mut bytes = disk.space().await?.free_bytes;
+    let names = match disk.list(engine::LOG_DIRECTORY).await {
+        Ok(names) => names,
+        Err(error) if error.cause == DiskCause::NotFound => return Ok(bytes),
+        Err(error) => return Err(error),
+    };
+    for name in names {
+        let name = format!("{}/{name}", engine::LOG_DIRECTORY);
+        bytes += disk.open(&name, Open::Existing).await?.len();
+    }
+    Ok(bytes)
+}
+
 async fn open(
     runtime: &Runtime,
     disk: &Disk,
@@ -181,12 +197,16 @@ async fn open(
     shard: &SharedShard,
     announce: &dyn Fn(Announce<'_>),
 ) -> Result<(Engine, Recovery), OpenError> {
+    let disk_bytes = match options.disk_bytes {
+        Some(bytes) => bytes,
+        None => disk_budget(disk).await?,
+    };
     let engine_options = engine::Options {
         shard: 0,
         shards: 1,
         memory_bytes: options.memory_bytes,
         value_bytes_max: options.value_bytes_max,
-        disk_bytes: options.disk_bytes,
+        disk_bytes,
     };
     Engine::open(runtime, disk, engine_options, &mut |done, all| {
         shard.borrow_mut().replayed = (done, all);

@@ -254,6 +254,7 @@ pub fn refuse(shard: &mut Shard, asker: Asker, why: Refusal) {
         }
         Refusal::VectorTooLong { .. } => Status::TooManySiblings,
         Refusal::BirthsUsedUp => Status::Overloaded,
+        Refusal::OperationReused => Status::BadRequest,
     };
     shard.finish_message(asker, status, &why.to_string());
 }

@@ -69,6 +69,10 @@ pub enum Refusal {
     VectorTooLong { count: usize, limit: usize },
     #[error("this shard has minted all it can in this life")]
     BirthsUsedUp,
+    #[error(
+        "this operation id was used for another write of the key: draw a new one for each write"
+    )]
+    OperationReused,
 }
 
 /// Joins, mints, and says what to store. `entry` is the key's state including what is pending; nobody else writes
@@ -83,8 +87,11 @@ pub fn plan<'a>(
     let group = entry.map_or(GroupNumber(0), |e| e.group);
     let refused = |why| Planned::Refused { why, group };
     let current = entry.map(|e| &*e.object);
-    if current.is_some_and(|o| o.find_operation(write.operation).is_some()) {
-        return Planned::Held { group };
+    if let Some(held) = current.and_then(|o| o.find_operation(write.operation)) {
+        return match is_same(held, &write) {
+            true => Planned::Held { group },
+            false => refused(Refusal::OperationReused),
+        };
     }
     let nothing = VersionVector::default();
     let local = current.map_or(&nothing, |o| &o.vector);
@@ -121,6 +128,13 @@ pub fn plan<'a>(
     };
     object.write(context, sibling(&write, dot, now));
     Planned::Minted(Minted { object, dot })
+}
+
+/// Whether the sibling is what this write made on an earlier try: acking another one would lose it.
+fn is_same(held: &Sibling<Place>, write: &Write<'_>) -> bool {
+    let bytes = write.value.unwrap_or_default();
+    let hash = value_hash(write.bucket, write.key, held.dot, write.operation, bytes);
+    held.is_shown() == write.value.is_some() && held.value_hash == hash
 }
 
 fn sibling<'a>(write: &Write<'a>, dot: Dot, now: UnixMillis) -> Sibling<NewValue<'a>> {
@@ -274,6 +288,22 @@ mod tests {
             ),
             "{again:?}"
         );
+        let other = plan_on(Some(&one), write(b"2", &Rule::Overwrite, 9), &mut mint);
+        let delete = Write {
+            value: None,
+            ..write(b"", &Rule::Overwrite, 9)
+        };
+        let delete = plan_on(Some(&one), delete, &mut mint);
+        for reused in [other, delete] {
+            let refused = matches!(
+                reused,
+                Planned::Refused {
+                    why: Refusal::OperationReused,
+                    ..
+                }
+            );
+            assert!(refused, "{reused:?}");
+        }
     }
 
     #[test]

@@ -128,7 +128,7 @@ impl World {
             // Small enough, now and then, that values leave the cache and are read back from the log.
             memory_bytes: [MIB / 2, 4 * MIB, 64 * MIB][rng.below(3) as usize],
             value_bytes_max: MIB,
-            disk_bytes: u64::MAX,
+            disk_bytes: None,
         };
         World {
             simulation,
