@@ -47,8 +47,8 @@ pub struct State {
     pub highest_segment: Option<u32>,
 }
 
-/// From the rename on, the next start may read the new generation: going on with the old one would hide its edits. So no
-/// error here is one that passes, not even a full disk.
+/// From the rename on, the next start may read the new generation: going on with the old one would hide its edits.
+/// So no error here is one that passes, not even a full disk.
 fn lasting(error: DiskError) -> DiskError {
     let cause = match error.cause {
         DiskCause::NoSpace => DiskCause::Os(libc::ENOSPC),

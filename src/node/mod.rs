@@ -72,7 +72,8 @@ pub async fn run(
         source,
     };
     disk.create_dir("").await.map_err(at)?;
-    // Held until the process ends: when this returns, operations that nobody waits for may still be on their way to the disk.
+    // Held until the process ends: when this returns, operations that nobody waits for may still be on their way
+    // to the disk.
     std::mem::forget(lock(&disk, &data).await?);
     let identity = Identity::open(&runtime, &disk, limits::VIRTUAL_NODES_DEFAULT, 1)
         .await
