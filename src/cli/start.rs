@@ -95,7 +95,7 @@ fn serve(start: &Start) -> Result<(), (Exit, String)> {
     let open_files = preflight::raise_open_files();
     if open_files < OPEN_FILES_WANTED {
         eprintln!(
-            "warning: at most {open_files} open files, which so many clients use up: {} are wanted (ulimit -Hn)",
+            "note: this process may open {open_files} files; for the most connections a shard takes it wants {} (ulimit -Hn)",
             OPEN_FILES_WANTED
         );
     }

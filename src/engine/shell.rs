@@ -158,7 +158,7 @@ impl Shell {
         let persist = if planted!(AckBeforeSync) {
             Persist::Later
         } else {
-            Persist::WriteThenSync
+            Persist::Dsync
         };
         if self.state.borrow().wants_segments() {
             self.segments.notify();

@@ -35,9 +35,9 @@ pub enum DiskCause {
 pub enum Persist {
     /// To the device's cache at best; a later `sync` decides.
     Later,
-    /// Durable on return: RWF_DSYNC, for pages that were written before.
+    /// Durable on return: RWF_DSYNC. These pages, and what it takes to read them.
     Dsync,
-    /// Durable on return: a write linked to fdatasync, for the first pass over a preallocated file.
+    /// Durable on return: a write linked to fdatasync. These pages, and all that was written to the file before.
     WriteThenSync,
 }
 
