@@ -60,6 +60,11 @@ impl Cache {
         self.values.get(name).cloned()
     }
 
+    /// Nobody will ask for it again.
+    pub fn remove(&mut self, name: &ValueName) {
+        self.values.remove(name);
+    }
+
     pub fn bytes(&self) -> u64 {
         self.values.weight()
     }

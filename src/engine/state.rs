@@ -125,9 +125,31 @@ impl State {
             mine,
             group: reserved.group,
         };
+        self.uncache_superseded(key, &entry.object);
         self.memtable.insert(key, entry);
         self.share_memory();
         Ok(reserved.group)
+    }
+
+    /// Values that the new object no longer has would only push others out of the cache.
+    fn uncache_superseded(&mut self, key: KeyRef<'_>, next: &Object<Place>) {
+        let Some(before) = self.memtable.get(key) else {
+            return;
+        };
+        for sibling in &before.object.siblings {
+            if let Place::At {
+                location,
+                sibling: nth,
+                ..
+            } = sibling.value
+                && next.find_dot(sibling.dot).is_none()
+            {
+                self.cache.remove(&ValueName {
+                    location,
+                    sibling: nth,
+                });
+            }
+        }
     }
 
     /// Refuses what the budgets do not allow.

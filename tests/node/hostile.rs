@@ -216,3 +216,31 @@ fn a_value_far_too_long_is_refused_and_not_unknown() {
     );
     assert!(client.put(b"k", b"v", &Put::default()).is_ok());
 }
+
+/// A client that does not read its replies holds up a graceful stop; a second signal ends the node at once, and safely.
+#[test]
+fn a_second_signal_does_not_wait() {
+    let _alone = alone();
+    let scratch = Scratch::new("twice");
+    let mut node = Node::start(&scratch.data());
+    let mut raw = Raw::connect(&node);
+    let large = vec![7; MIB];
+    assert_eq!(raw.ask(&put(b"k", &large, b"")).0, Status::Ok);
+    for _ in 0..100 {
+        raw.core.submit(&get(b"k"));
+    }
+    raw.flush();
+    std::thread::sleep(Duration::from_millis(200));
+    node.signal("-TERM");
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(
+        node.is_running(),
+        "it waits for the replies to leave: {}",
+        node.log()
+    );
+    node.signal("-INT");
+    assert_eq!(node.wait(Duration::from_secs(2)).code(), Some(130));
+    let node = Node::start(&scratch.data());
+    let mut raw = Raw::connect(&node);
+    assert_eq!(raw.ask(&get(b"k")).0, Status::Ok);
+}

@@ -146,3 +146,26 @@ fn the_same_number_is_never_a_group_twice() {
         highest = group;
     }
 }
+
+#[test]
+fn an_overwritten_value_leaves_the_cache() {
+    let (_simulation, machine, ledger) = world(4);
+    let cached = machine.run(|runtime| async move {
+        let engine = begin(&runtime, &ledger, options())
+            .await
+            .expect("a sound disk");
+        let value = vec![7; 10_000];
+        for round in 0..20 {
+            append(&engine, &ledger, 1, Some(&value), false).expect("there is room");
+            append(&engine, &ledger, 2, Some(&value), round > 17).expect("there is room");
+            settle(&runtime, &engine, &ledger).await;
+        }
+        engine.statistics().cached_value_bytes
+    });
+    // One value of the first key, three siblings of the second.
+    let cached = cached.expect("nothing ends it");
+    assert!(
+        (40_000..50_000).contains(&cached),
+        "{cached} bytes are cached"
+    );
+}
