@@ -89,6 +89,14 @@ pub fn report(shard: &Shard) -> Value {
         "connections_refused": counters.connections_refused,
         "replay": { "bytes_done": shard.replayed.0, "bytes": shard.replayed.1 },
     });
+    let ring = shard.runtime.ring_statistics();
+    report["ring"] = json!({
+        "enters": ring.enters,
+        "entries": ring.entries,
+        "sleeps": ring.sleeps,
+        "stalls": ring.stalls,
+        "overflows": ring.overflows,
+    });
     if let Some(store) = &shard.store {
         let s = store.engine.statistics();
         report["engine"] = json!({

@@ -5,7 +5,7 @@ use armilla::client::blocking::{Client, Put};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A longer run: `ARMILLA_KILL_CYCLES=100 cargo test --test node survival`.
 const CYCLES: usize = 12;
@@ -55,7 +55,11 @@ fn nothing_acked_is_lost_by_kill_9() {
     let cycles = asked
         .ok()
         .map_or(CYCLES, |n| n.parse().expect("a number of cycles"));
+    let began = Instant::now();
     for cycle in 0..cycles {
+        if cycle % 50 == 49 {
+            println!("{cycle} of {cycles} cycles, {:?}", began.elapsed());
+        }
         let mut node = Node::start(&scratch.data());
         check(&node, &ledger, cycle);
         let stop = Arc::new(AtomicBool::new(false));

@@ -3,7 +3,7 @@
 //! glommio schedules tasks and timers; network, log commits and point reads go through one io_uring of our own,
 //! driven by the pump. The rooms: `start` (an executor's life), `ring` (entries and completions), `pump` (when to
 //! enter, when to sleep), `connections` and `net`, `buffers` (what is received into), `operations`, `disk` and
-//! `file`, `signals`.
+//! `file`, `signals`, `watchdog`.
 
 mod buffers;
 mod connections;
@@ -18,6 +18,7 @@ mod ring;
 pub mod signals;
 mod sockets;
 mod start;
+mod watchdog;
 
 pub use buffers::Lease;
 pub use disk::{Disk, Lock};
@@ -34,7 +35,7 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 /// One pinned executor and its ring.
@@ -53,6 +54,7 @@ struct Inner {
     tasks: RefCell<start::Tasks>,
     random: random::Random,
     stop: StopHandle,
+    pulse: Arc<watchdog::Pulse>,
     /// Teardown has begun: nothing new is queued on the ring.
     ending: Cell<bool>,
 }
@@ -111,6 +113,9 @@ impl Shard {
     }
 
     pub fn statistics(&self) -> RingStatistics {
-        self.0.ring.statistics.get()
+        RingStatistics {
+            stalls: self.0.pulse.stalls(),
+            ..self.0.ring.statistics.get()
+        }
     }
 }

@@ -84,6 +84,8 @@ pub struct RingStatistics {
     pub overflows: u64,
     /// Times the pump went to sleep.
     pub sleeps: u64,
+    /// Times the executor showed no life for a while and was woken from outside.
+    pub stalls: u64,
     /// Receives that ended for want of a buffer.
     pub receives_parked: u64,
     /// Entries whose last completion has not come.

@@ -5,6 +5,7 @@ use super::buffers::Pool;
 use super::pump::{Bell, pump};
 use super::ring::Ring;
 use super::sockets::{check, owned};
+use super::watchdog::{Pulse, Watch};
 use super::{Inner, Shard, random::Random};
 use crate::runtime::Runtime;
 use glommio::{Latency, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle};
@@ -19,10 +20,6 @@ use std::time::Duration;
 
 /// How long a task queue runs while another waits.
 const PREEMPT: Duration = Duration::from_micros(250);
-/// glommio 0.9 parks with runnable tasks if its preempt timer fires between arming and the first task (its run loop
-/// takes "preempted before anything ran" for "nothing to run", and the timer's completion counts as no event). Any
-/// timer wakes it, so one is always armed: this bounds how long such a stall lasts.
-const HEARTBEAT: Duration = Duration::from_millis(5);
 /// glommio registers this much with the kernel, and memlock counts it; our own reads and writes do not use it.
 const IO_MEMORY: usize = 256 * 1024;
 /// Entries of glommio's own rings: they carry timers and the pump's sleep.
@@ -112,7 +109,7 @@ pub(super) fn spawn(
 
 /// A running executor.
 pub struct Running<T: Send + 'static> {
-    handle: glommio::ExecutorJoinHandle<io::Result<T>>,
+    thread: std::thread::JoinHandle<io::Result<T>>,
     stop: StopHandle,
 }
 
@@ -123,9 +120,13 @@ impl<T: Send + 'static> Running<T> {
 
     /// Waits until the body has returned and the executor is torn down. A panic of its thread is an error.
     pub fn join(self) -> io::Result<T> {
-        self.handle
-            .join()
-            .map_err(|e| io::Error::other(format!("an executor failed: {e}")))?
+        self.thread.join().map_err(|panic| {
+            let said = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied());
+            io::Error::other(format!("an executor failed: {}", said.unwrap_or("panic")))
+        })?
     }
 }
 
@@ -142,43 +143,55 @@ where
 {
     let stop = StopHandle::new()?;
     let inside = stop.clone();
-    let handle = LocalExecutorBuilder::new(Placement::Fixed(cpu))
-        .name("shard")
-        .preempt_timer(PREEMPT)
-        .io_memory(IO_MEMORY)
-        .ring_depth(GLOMMIO_RING)
-        .spawn(move || async move {
-            let eventfd = inside.0.eventfd.try_clone()?;
-            let shard = build(inside)?;
-            let foreground = shard.0.queues[0];
-            let pump = glommio::spawn_local_into(pump(shard.clone(), eventfd), foreground)
-                .expect("the queue was just made");
-            let heartbeat = glommio::spawn_local_into(
-                async {
-                    loop {
-                        glommio::timer::sleep(HEARTBEAT).await;
-                    }
-                },
-                foreground,
-            )
-            .expect("the queue was just made");
-            // The body lives in the pump's own queue: it runs between two enters, not after the pump has gone to
-            // sleep.
-            let body = body(Runtime::from(shard.clone()));
-            let result = glommio::spawn_local_into(body, foreground)
-                .expect("the queue was just made")
-                .await;
-            tear_down(&shard).await;
-            pump.await;
-            shard.0.ring.close();
-            heartbeat.cancel().await;
-            Ok(result)
-        })
-        .map_err(|e| io::Error::other(format!("cannot start an executor on CPU {cpu}: {e}")))?;
-    Ok(Running { handle, stop })
+    let thread = std::thread::Builder::new()
+        .name(format!("shard-{cpu}"))
+        .spawn(move || {
+            let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu))
+                .preempt_timer(PREEMPT)
+                .io_memory(IO_MEMORY)
+                .ring_depth(GLOMMIO_RING)
+                .make()
+                .map_err(|e| {
+                    io::Error::other(format!("cannot start an executor on CPU {cpu}: {e}"))
+                })?;
+            let pulse = Arc::new(Pulse::default());
+            let _watch = Watch::this_thread(pulse.clone())?;
+            executor.run(live(inside, pulse, body))
+        })?;
+    Ok(Running { thread, stop })
 }
 
-fn build(stop: StopHandle) -> io::Result<Shard> {
+/// The whole life of an executor.
+async fn live<T: 'static, F>(
+    stop: StopHandle,
+    pulse: Arc<Pulse>,
+    body: impl FnOnce(Runtime) -> F,
+) -> io::Result<T>
+where
+    F: Future<Output = T> + 'static,
+{
+    let eventfd = stop.0.eventfd.try_clone()?;
+    let shard = build(stop, pulse.clone())?;
+    let foreground = shard.0.queues[0];
+    let pump = spawn_for_life(pump(shard.clone(), eventfd), foreground);
+    let heart = spawn_for_life(pulse.beat(), foreground);
+    // The body lives in the pump's own queue: it runs between two enters, not after the pump has gone to sleep.
+    let result = spawn_for_life(body(Runtime::from(shard.clone())), foreground).await;
+    tear_down(&shard).await;
+    pump.await;
+    shard.0.ring.close();
+    heart.cancel().await;
+    Ok(result)
+}
+
+fn spawn_for_life<T: 'static>(
+    task: impl Future<Output = T> + 'static,
+    queue: TaskQueueHandle,
+) -> glommio::Task<T> {
+    glommio::spawn_local_into(task, queue).expect("the queues live as long as the executor")
+}
+
+fn build(stop: StopHandle, pulse: Arc<Pulse>) -> io::Result<Shard> {
     let ring = Ring::new(stop.0.eventfd.as_raw_fd())?;
     let bell = Rc::new(Bell::default());
     let pool = Pool::new(&ring, bell.clone())?;
@@ -203,6 +216,7 @@ fn build(stop: StopHandle) -> io::Result<Shard> {
         tasks: RefCell::default(),
         random: Random::new(),
         stop,
+        pulse,
         ending: Cell::new(false),
     })))
 }
