@@ -146,7 +146,16 @@ fn options(start: &Start) -> Result<Options, String> {
     if memory_bytes < limits::MEMORY_BYTES_MIN as u64 {
         return Err(format!("--memory {}: at least 16MiB", start.memory));
     }
-    let disk_bytes = start.disk.map(|size| size.of(u64::MAX));
+    let disk_bytes = match start.disk {
+        None => None,
+        Some(Size::Bytes(bytes)) => Some(bytes),
+        Some(Size::Percent(_)) => {
+            return Err(
+                "--disk: a size in bytes, for example 100GiB; a percentage has no meaning here"
+                    .into(),
+            );
+        }
+    };
     Ok(Options {
         listen: start.listen,
         admin: Some(start.admin.unwrap_or_else(|| admin_address(start.listen))),

@@ -324,7 +324,10 @@ impl Shard {
 
     /// The log is closed for good: what was under way is unknown, what only read is unsure.
     pub fn on_poisoned(&mut self) {
-        self.phase = Phase::Poisoned;
+        // A stop that has begun goes on: its refusal says more to a client than ours.
+        if self.phase != Phase::Stopping {
+            self.phase = Phase::Poisoned;
+        }
         for Waiter { asker, waiting } in self.waiters.all() {
             match waiting {
                 Waiting::Put(mut put) => {

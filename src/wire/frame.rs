@@ -1,7 +1,7 @@
 //! Frames in a stream of bytes: where one ends, and whether it is one at all. The message inside is the
 //! codec's business.
 
-use crate::base::limits::{FRAME_BYTES_MIN, FRAME_PREFIX_BYTES};
+use crate::base::limits::{self, FRAME_BYTES_MIN, FRAME_PREFIX_BYTES};
 
 /// The identifier of a frame stands after the length and the root offset.
 const IDENTIFIER_OFFSET: usize = 8;
@@ -26,6 +26,10 @@ pub enum Split {
 pub enum BadFrame {
     #[error("a frame of {len} bytes is too short to be one")]
     TooShort { len: usize },
+    #[error(
+        "this port speaks Armilla's own protocol, not HTTP; the admin port serves HTTP, ten ports below"
+    )]
+    Http,
     #[error("a frame of {len} bytes exceeds the {max} bytes that are taken here")]
     TooLong { len: usize, max: usize },
     #[error(
@@ -35,6 +39,12 @@ pub enum BadFrame {
     #[error("the length in the prefix differs from the bytes of the frame")]
     Length,
 }
+
+/// How requests of a lost browser or health check begin. As lengths these are beyond every limit.
+const HTTP_METHODS: [[u8; FRAME_PREFIX_BYTES]; 6] =
+    [*b"GET ", *b"HEAD", *b"POST", *b"PUT ", *b"DELE", *b"OPTI"];
+
+const _: () = assert!(u32::from_le_bytes(*b"GET ") as usize > limits::RESPONSE_FRAME_BYTES_MAX);
 
 /// Looks at the first bytes of a stream. A length beyond `len_max` (prefix included) is refused before anybody
 /// makes room for it, and a wrong identifier as soon as it can be seen.
@@ -49,6 +59,9 @@ pub fn split(bytes: &[u8], identifier: &'static str, len_max: usize) -> Split {
     let len = usize::try_from(total).unwrap_or(usize::MAX);
     if len < FRAME_BYTES_MIN {
         return Split::Bad(BadFrame::TooShort { len });
+    }
+    if HTTP_METHODS.contains(prefix) {
+        return Split::Bad(BadFrame::Http);
     }
     if len > len_max {
         return Split::Bad(BadFrame::TooLong { len, max: len_max });
@@ -123,6 +136,10 @@ mod tests {
             split(&huge, REQUEST_IDENTIFIER, 100),
             Split::Bad(BadFrame::TooLong { max: 100, .. })
         ));
+        assert_eq!(
+            split(b"GET / HTTP/1.1", REQUEST_IDENTIFIER, 100),
+            Split::Bad(BadFrame::Http)
+        );
         assert!(matches!(
             split(&frame(20), REQUEST_IDENTIFIER, 31),
             Split::Bad(BadFrame::TooLong { len: 32, max: 31 })
