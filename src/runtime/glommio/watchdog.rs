@@ -148,3 +148,29 @@ impl Hearts {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    /// What keeps an executor asleep is a wait in a ring for a completion that does not come. A wait that the signal
+    /// did not end would last for ever, so it has a thread of its own.
+    #[test]
+    fn a_wait_in_a_ring_ends() {
+        let (tell, told) = mpsc::channel();
+        let waiting = move || {
+            let ring = super::super::ring_builder().build(8).expect("a ring");
+            let pulse = Arc::new(Pulse::default());
+            let _watch = Watch::this_thread(pulse.clone()).expect("a watchdog");
+            let waited = ring.submit_and_wait(1).map_err(|e| e.raw_os_error());
+            let _ = tell.send((waited, pulse.stalls()));
+        };
+        std::thread::spawn(waiting);
+        let (waited, stalls) = told
+            .recv_timeout(Duration::from_secs(10))
+            .expect("the wait ends");
+        assert_eq!(waited, Err(Some(libc::EINTR)));
+        assert!(stalls >= 1);
+    }
+}
