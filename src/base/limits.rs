@@ -97,6 +97,19 @@ pub const PUT_DISK_PERCENT_MAX: u64 = 90;
 pub const DISK_FULL_RETRY_MS: u64 = 250;
 /// Bytes of a manifest file that are kept for edits behind its first block.
 pub const MANIFEST_EDIT_BYTES: usize = 256 * KIB;
+/// Entries of an index table: its block index, filter and dictionary then take a few MiB of memory at most.
+pub const TABLE_ENTRIES_MAX: u64 = 1 << 20;
+/// Bytes of the blocks of an index table at which it is full: a merge needs that much disk before it gives any back,
+/// and a million entries of common size fit.
+pub const TABLE_BYTES_MAX: u64 = 256 * MIB as u64;
+/// Pages of the block of the largest entry: every sibling, the largest vector, the largest key.
+pub const TABLE_BLOCK_PAGES_MAX: usize = 16;
+/// Bytes of one write of a table that is being built.
+pub const TABLE_WRITE_BYTES: usize = 256 * KIB;
+/// Bytes that a scan or a merge reads ahead of itself in one table; a merge of twenty tables holds a few MiB.
+pub const TABLE_READ_AHEAD_BYTES: usize = 128 * KIB;
+/// Positions of one part of a table's filter: it is built in one go, in less than a millisecond.
+pub const TABLE_FILTER_PART_POSITIONS: usize = 8 * 1024;
 /// Shards of a node.
 pub const SHARDS_MAX: usize = 1024;
 /// Virtual nodes of a ring unless formed otherwise; a power of two.
@@ -112,6 +125,9 @@ const _: () = assert!(SEGMENT_BYTES_MAX >= 2 * VALUE_BYTES_MAX);
 const _: () = assert!(SEGMENT_BYTES_MIN >= 2 * VALUE_BYTES_DEFAULT);
 const _: () = assert!(GROUP_BYTES_MAX <= SEGMENT_BYTES_MIN / 2);
 const _: () = assert!(BULK_READ_BYTES_MAX.is_multiple_of(PAGE_BYTES));
+const _: () = assert!(TABLE_WRITE_BYTES.is_multiple_of(PAGE_BYTES));
+const _: () = assert!(TABLE_READ_AHEAD_BYTES >= TABLE_BLOCK_PAGES_MAX * PAGE_BYTES);
+const _: () = assert!(TABLE_READ_AHEAD_BYTES <= BULK_READ_BYTES_MAX);
 const _: () = assert!(LOG_ARCS.is_power_of_two() && SHARDS_MAX <= LOG_ARCS);
 const _: () = assert!(LOG_WAITING_BYTES_MAX >= 2 * GROUP_BYTES_MAX);
 const _: () = assert!(PAGE_BYTES.is_power_of_two() && RECV_BUFFERS.is_power_of_two());

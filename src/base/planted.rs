@@ -60,6 +60,8 @@ table! {
         "An incarnation is persisted and used again after a restart.";
     UnsureServed, "DESIGN decision 14",
         "A poisoned shard goes on serving from memory.";
+    FilterFalseNegative, "DESIGN 4 index table",
+        "The filter of a table denies some of the keys that are there.";
 }
 
 const _: () = assert!(Planted::ALL.len() <= u64::BITS as usize);

@@ -19,6 +19,7 @@ mod outcome;
 mod recovery;
 mod shell;
 mod state;
+pub mod table;
 #[cfg(all(test, feature = "sim"))]
 mod tests;
 

@@ -21,7 +21,7 @@ pub enum Unsure {
     Poisoned,
     #[error("a part of its log is damaged and this key may have been in it")]
     Damaged,
-    #[error("its value fails its checksum")]
+    #[error("its value, or what the index holds of it, fails its checksum")]
     Checksum,
     #[error("the disk failed to read it")]
     Read,

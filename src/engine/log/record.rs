@@ -398,7 +398,7 @@ pub mod tests {
                     Value::Put(_) | Value::Inline(_) | Value::At(..) => Kind::Value,
                 },
                 written: UnixMillis(n as u64),
-                expires: UnixMillis(1 << n),
+                expires: UnixMillis(1 << (n % 64)),
                 value_hash: !(n as u64),
                 value: match value {
                     Value::Tombstone | Value::Lost => NewValue::Keep(Place::Nowhere),

@@ -1,17 +1,19 @@
 //! The layouts stand still: golden bytes, and a page that is read again whenever their sources change.
 
 use crate::base::checksum::xxh3_64;
+use crate::base::limits::PAGE_BYTES;
 use crate::engine::Place;
 use crate::engine::entry::NewValue;
 use crate::engine::key::KeyRef;
 use crate::engine::log::format::{ARC_WORDS, GROUP_HEADER_BYTES};
 use crate::engine::log::group::{Link, LogId, set_arc};
 use crate::engine::log::record::NewRecord;
-use crate::engine::log::record::tests::{Value, object};
+use crate::engine::log::record::tests::{Value, dot, object};
 use crate::engine::log::segment::Segment;
 use crate::engine::log::writer::LogWriter;
 use crate::engine::manifest::Cut;
 use crate::engine::manifest_codec::{Block, Edit, encode};
+use crate::engine::table::{Builder, TableId, object_of_test};
 use crate::ring::position::Position;
 
 const KEY: KeyRef<'static> = KeyRef {
@@ -129,12 +131,42 @@ fn a_manifest_block() {
     );
 }
 
+/// The used bytes of a block, of the sections and of the footer, each beginning a line.
+#[test]
+fn a_table() {
+    let mut builder = Builder::new(TableId {
+        identity: 0x0102_0304_0506_0708,
+        shard: 3,
+        number: 7,
+    });
+    let mut values = values();
+    values[0] = Value::Inline(b"a value".to_vec());
+    builder.add(KEY, &object_of_test(&values, 2), Some(dot(1, 1)));
+    let second = KeyRef {
+        key: b"key2",
+        ..KEY
+    };
+    builder.add(second, &object_of_test(&values[1..2], 0), None);
+    assert!(builder.take_piece().is_none(), "it is small");
+    let (pieces, summary) = builder.finish();
+    let bytes = &pieces[0].buffer[..pieces[0].len];
+    assert_eq!((pieces.len(), bytes.len() as u64), (1, summary.bytes));
+    let pages: Vec<&[u8]> = bytes.chunks(PAGE_BYTES).collect();
+    let used = |page: &[u8]| page.iter().rposition(|&byte| byte != 0).unwrap_or(0) + 1;
+    let used = pages.iter().map(|page| hex(&page[..used(page)]));
+    assert_eq!(
+        used.collect::<String>(),
+        include_str!("../../../schema/vectors/table.hex")
+    );
+}
+
 /// Whoever changes a layout reads its page again, and writes the new hash there.
 #[test]
 fn the_page_is_of_these_layouts() {
     let sources = [
         include_str!("../log/format.rs"),
         include_str!("../manifest_format.rs"),
+        include_str!("../table/format.rs"),
     ];
     let hash = format!(
         "layout sources: {:016x}",

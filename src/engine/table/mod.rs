@@ -1,0 +1,33 @@
+//! Index tables: key -> entry in sorted, immutable files, for what memory cannot hold. A table is written once, front
+//! to back, and counts only from the moment the manifest names it, behind a sync of the file and of its directory.
+//!
+//! Invariants: a table never holds two entries of one key; it never says "not here" of a key that it holds; bytes that
+//! fail a checksum are an error, never "absent"; bytes that are not what a builder writes are refused and never panic.
+
+mod block;
+mod builder;
+mod cursor;
+mod dictionary;
+mod entry_codec;
+mod file;
+mod filter;
+mod footer;
+pub mod format;
+mod index;
+mod name;
+#[cfg(all(test, feature = "sim"))]
+mod tests;
+
+pub use block::Search;
+pub use builder::{Builder, Piece, Summary};
+pub use cursor::Cursor;
+pub use entry_codec::TableEntry;
+#[cfg(test)]
+pub use entry_codec::tests::object as object_of_test;
+pub use file::{Table, TableWriter};
+pub use name::{BlockName, DIRECTORY, TableId, name, parse_name};
+
+/// Bytes are not what a builder writes at that place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Damaged(pub &'static str);
