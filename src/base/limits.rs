@@ -1,6 +1,6 @@
 //! Every limit of the store, with its unit and its reason. The relations between limits are checked at compile time.
 
-use super::units::{KIB, MIB};
+use super::units::{GIB, KIB, MIB};
 
 /// Bytes of a key. Long enough for a path or a URL; short enough that a lookup compares it in one go.
 pub const KEY_BYTES_MAX: usize = 4 * KIB;
@@ -110,6 +110,34 @@ pub const TABLE_WRITE_BYTES: usize = 256 * KIB;
 pub const TABLE_READ_AHEAD_BYTES: usize = 128 * KIB;
 /// Positions of one part of a table's filter: it is built in one go, in less than a millisecond.
 pub const TABLE_FILTER_PART_POSITIONS: usize = 8 * 1024;
+/// A shard's memory is frozen, to become a table, at this part of its budget: while one is written, the next fills,
+/// and the cache keeps the rest.
+pub const MEMTABLE_MEMORY_PART: usize = 4;
+/// Percent of a shard's memory that entries may take, frozen ones too; then writes that grow it are refused.
+pub const ENTRIES_MEMORY_PERCENT_MAX: usize = 65;
+/// Bytes of log that a start may have to replay: a second or two of reading.
+pub const REPLAY_BYTES_MAX: u64 = GIB as u64;
+/// Bytes of log below which memory is not frozen for the sake of a short replay.
+pub const REPLAY_BYTES_MIN: u64 = 16 * MIB as u64;
+/// The replayed part of the log is at most this part of the shard's disk, since nothing in it can be collected.
+pub const REPLAY_DISK_PART: u64 = 16;
+/// Runs of tables, of a like size and neighbours in age, that are merged into one.
+pub const COMPACTION_FANOUT: usize = 4;
+/// Runs of tables of a shard, each of which a lookup may have to ask: beyond it the cheapest neighbours are merged.
+pub const RUNS_MAX: usize = 12;
+/// Percent: bytes of all segments for 100 bytes that live; beyond it segments are collected.
+pub const SPACE_GOAL_PERCENT: u64 = 160;
+/// Percent of a segment that may live and its collection still give something back.
+pub const COLLECT_LIVE_PERCENT_MAX: u64 = 90;
+/// Percent of the disk budget at which collection no longer minds the space goal; below the one at which puts are
+/// refused.
+pub const COLLECT_DISK_PERCENT: u64 = 80;
+/// Milliseconds until collection looks again for a segment that pays.
+pub const COLLECT_LOOK_MS: u64 = 100;
+/// Milliseconds until collection tries again what the log had no room for.
+pub const COLLECT_RETRY_MS: u64 = 10;
+/// Entries that one step of a count or of a scan reads.
+pub const SCAN_BATCH_ENTRIES: usize = 256;
 /// Shards of a node.
 pub const SHARDS_MAX: usize = 1024;
 /// Virtual nodes of a ring unless formed otherwise; a power of two.
@@ -132,4 +160,7 @@ const _: () = assert!(LOG_ARCS.is_power_of_two() && SHARDS_MAX <= LOG_ARCS);
 const _: () = assert!(LOG_WAITING_BYTES_MAX >= 2 * GROUP_BYTES_MAX);
 const _: () = assert!(PAGE_BYTES.is_power_of_two() && RECV_BUFFERS.is_power_of_two());
 const _: () = assert!(VIRTUAL_NODES_DEFAULT.is_power_of_two());
+const _: () = assert!(COLLECT_DISK_PERCENT < PUT_DISK_PERCENT_MAX);
+const _: () = assert!(200 / MEMTABLE_MEMORY_PART < ENTRIES_MEMORY_PERCENT_MAX);
+const _: () = assert!(ENTRIES_MEMORY_PERCENT_MAX < 100 && COMPACTION_FANOUT < RUNS_MAX);
 const _: () = assert!(CONNECTION_REQUESTS_MAX <= SHARD_REQUESTS_MAX);

@@ -59,6 +59,24 @@ marks! {
     DiskFull,
     /// An idle log wrote its mark.
     IdleMark,
+    /// Memory was frozen to become a table.
+    Frozen,
+    /// A table took entries out of memory and out of replay.
+    Flushed,
+    /// A lookup was answered by a table.
+    FoundInTable,
+    /// Runs of tables became one.
+    Merged,
+    /// Runs were left as they are because a block of them cannot be read.
+    MergeUnreadable,
+    /// A segment was given back.
+    SegmentCollected,
+    /// A segment was left alone because something in it cannot be read.
+    SegmentStuck,
+    /// A value was copied out of a segment that was to be given back.
+    Relocated,
+    /// A read met a value that had moved.
+    ValueMoved,
 }
 
 /// Counts one sighting; use `mark!`.

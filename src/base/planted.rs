@@ -62,6 +62,22 @@ table! {
         "A poisoned shard goes on serving from memory.";
     FilterFalseNegative, "DESIGN 4 index table",
         "The filter of a table denies some of the keys that are there.";
+    FlushBeforeDurable, "DESIGN 4 memtable",
+        "A table is named before the last group of its entries is durable.";
+    ReplayBeforeTable, "RELIABILITY 2.2 manifest",
+        "The replay position moves in an edit of its own, before the one that names the table.";
+    ManifestNotAtomic, "RELIABILITY 2.2 manifest",
+        "A merge takes its inputs off the manifest before it names its output.";
+    MergeOldestWins, "DESIGN 4 compaction",
+        "A merge keeps the oldest entry of a key, not the newest.";
+    RottenRecordCopied, "RELIABILITY 2.2 collector",
+        "Collection copies a value whose hash is wrong.";
+    RelocateWithoutTurn, "DESIGN 4 collection: compare-and-set flips",
+        "Collection moves a value without the turn of its key: a write that joined before may point back at the old place.";
+    FreedBeforeDurable, "DESIGN 4 collection: free",
+        "A segment is removed before the copies of what lived in it are durable.";
+    FreedUnread, "RELIABILITY 2.2 collector",
+        "A segment is removed though a group in it could not be read.";
 }
 
 const _: () = assert!(Planted::ALL.len() <= u64::BITS as usize);

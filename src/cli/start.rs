@@ -161,6 +161,7 @@ fn options(start: &Start) -> Result<Options, String> {
         admin: Some(start.admin.unwrap_or_else(|| admin_address(start.listen))),
         data: absolute(&start.data),
         memory_bytes: memory_bytes as usize,
+        sizes: Default::default(),
         value_bytes_max,
         disk_bytes,
     })

@@ -1,6 +1,7 @@
-//! Values in memory: they are all in the log too, so any may go at any time.
+//! Values and blocks of tables in memory: they are all on disk too, so any may go at any time.
 
 use super::entry::Location;
+use super::table::BlockName;
 use quick_cache::unsync;
 use std::rc::Rc;
 
@@ -16,18 +17,37 @@ pub struct ValueName {
     pub sibling: u16,
 }
 
+/// What the cache holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Name {
+    Value(ValueName),
+    Block(BlockName),
+}
+
+impl From<ValueName> for Name {
+    fn from(name: ValueName) -> Name {
+        Name::Value(name)
+    }
+}
+
+impl From<BlockName> for Name {
+    fn from(name: BlockName) -> Name {
+        Name::Block(name)
+    }
+}
+
 #[derive(Clone)]
 struct Bytes;
 
-impl quick_cache::Weighter<ValueName, Rc<[u8]>> for Bytes {
-    fn weight(&self, _: &ValueName, value: &Rc<[u8]>) -> u64 {
+impl quick_cache::Weighter<Name, Rc<[u8]>> for Bytes {
+    fn weight(&self, _: &Name, value: &Rc<[u8]>) -> u64 {
         value.len() as u64 + OVERHEAD_BYTES
     }
 }
 
 /// Bounded by bytes, and not emptied by one scan. Its order of eviction depends on nothing but the calls.
 pub struct Cache {
-    values: unsync::Cache<ValueName, Rc<[u8]>, Bytes, ahash::RandomState>,
+    values: unsync::Cache<Name, Rc<[u8]>, Bytes, ahash::RandomState>,
 }
 
 impl Cache {
@@ -51,18 +71,18 @@ impl Cache {
         }
     }
 
-    pub fn insert(&mut self, name: ValueName, value: Rc<[u8]>) {
-        self.values.insert(name, value);
+    pub fn insert(&mut self, name: impl Into<Name>, value: Rc<[u8]>) {
+        self.values.insert(name.into(), value);
     }
 
     /// Counts as a use of the value.
-    pub fn get(&mut self, name: &ValueName) -> Option<Rc<[u8]>> {
-        self.values.get(name).cloned()
+    pub fn get(&mut self, name: impl Into<Name>) -> Option<Rc<[u8]>> {
+        self.values.get(&name.into()).cloned()
     }
 
     /// Nobody will ask for it again.
-    pub fn remove(&mut self, name: &ValueName) {
-        self.values.remove(name);
+    pub fn remove(&mut self, name: impl Into<Name>) {
+        self.values.remove(&name.into());
     }
 
     pub fn bytes(&self) -> u64 {
@@ -89,7 +109,7 @@ mod tests {
             cache.insert(name(n), vec![n as u8; 1000].into());
             assert!(cache.bytes() <= 64 * 1024);
         }
-        assert_eq!(cache.get(&name(999)).as_deref(), Some(&[231u8; 1000][..]));
+        assert_eq!(cache.get(name(999)).as_deref(), Some(&[231u8; 1000][..]));
         cache.set_bytes_max(4 * 1024);
         assert!(cache.bytes() <= 4 * 1024);
     }

@@ -6,17 +6,20 @@
 use super::log::format::LOG_FORMAT;
 use super::log::group::{self, LogId, NoGroup};
 use super::log::segment;
-use super::manifest::{self, Manifest, State as ManifestState};
+use super::manifest::{self, Manifest, State as ManifestState, TableRow};
 use super::manifest_codec::Edit;
 use super::outcome::OpenError;
 use super::recovery;
+use super::runs::{Run, Runs};
 use super::shell::Shell;
 use super::state::State;
+use super::table::{self, Table, TableId};
 use super::{Engine, Options, Recovery};
 use crate::base::limits::{PAGE_BYTES, SHARDS_MAX};
 use crate::base::planted::planted;
 use crate::runtime::Runtime;
 use crate::runtime::disk::{Disk, DiskCause, DiskError, File, Open};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 pub(super) async fn open(
@@ -27,6 +30,7 @@ pub(super) async fn open(
 ) -> Result<(Engine, Recovery), OpenError> {
     assert!(options.shard < options.shards && usize::from(options.shards) <= SHARDS_MAX);
     disk.create_dir(segment::DIRECTORY).await?;
+    disk.create_dir(table::DIRECTORY).await?;
     let loaded = manifest::load(disk, options.shard).await?;
     let generation = loaded.as_ref().map_or(0, |(generation, _)| *generation);
     let mut state = match loaded {
@@ -50,21 +54,33 @@ pub(super) async fn open(
         }
         state.apply(&Edit::HighestSegment(number));
     }
+    let tables = own_tables(disk, &options).await?;
+    for &number in &tables {
+        state.apply(&Edit::HighestTable(number));
+    }
+    let runs = open_runs(disk, &state).await?;
     let mut replayed = recovery::replay(runtime, disk, state, progress).await?;
     let report = std::mem::take(&mut replayed.report);
-    let mut manifest = Manifest::create(disk, generation + 1, replayed.state.clone()).await?;
+    let manifest = Manifest::create(disk, generation + 1, replayed.state.clone()).await?;
     for number in files {
         if !replayed.files.contains_key(&number) {
             disk.remove(&segment::name(number)).await?;
         }
     }
+    for number in tables {
+        let named = |row: &TableRow| row.number == number;
+        if !manifest.state().tables.iter().any(named) {
+            disk.remove(&table::name(number)).await?;
+        }
+    }
     manifest.remove_older().await?;
-    let shell = Rc::new(Shell::new(runtime, State::new(options, replayed)));
-    shell.prepare_one(&mut manifest).await;
+    let state = State::new(options, replayed, runs);
+    let shell = Rc::new(Shell::new(runtime, disk, state, manifest));
+    shell.prepare_one().await;
     if let Some(poisoned) = shell.poisoned() {
         return Err(poisoned.cause.into());
     }
-    shell.start_preparing(manifest);
+    shell.start_background();
     Ok((Engine { shell }, report))
 }
 
@@ -74,6 +90,40 @@ async fn own_segments(disk: &Disk, options: &Options) -> Result<Vec<u32>, DiskEr
     let numbers = names.iter().filter_map(|name| segment::parse_name(name));
     let own = numbers.filter(|&number| segment::belongs(number, options.shard, options.shards));
     Ok(own.collect())
+}
+
+/// The numbers of the table files of this shard, named or not.
+async fn own_tables(disk: &Disk, options: &Options) -> Result<Vec<u32>, DiskError> {
+    let names = disk.list(table::DIRECTORY).await?;
+    let numbers = names.iter().filter_map(|name| table::parse_name(name));
+    let own = numbers.filter(|&number| segment::belongs(number, options.shard, options.shards));
+    Ok(own.collect())
+}
+
+/// Opens every table that the manifest names.
+async fn open_runs(disk: &Disk, state: &ManifestState) -> Result<Runs, OpenError> {
+    let mut runs: BTreeMap<u64, Vec<Rc<Table>>> = BTreeMap::new();
+    for row in &state.tables {
+        let id = TableId {
+            identity: state.identity,
+            shard: state.shard,
+            number: row.number,
+        };
+        let table = Table::open(disk, id, row.bytes, row.footer_crc).await;
+        let table = table.map_err(|error| match error {
+            OpenError::Disk(error) if error.cause == DiskCause::NotFound => OpenError::Damaged {
+                name: error.name,
+                what: "the manifest names it and it is missing",
+            },
+            other => other,
+        })?;
+        runs.entry(row.run).or_default().push(Rc::new(table));
+    }
+    let run = |(number, mut tables): (u64, Vec<Rc<Table>>)| {
+        tables.sort_by_key(|table| (table.summary().first, table.summary().last));
+        Run { number, tables }
+    };
+    Ok(Runs::new(runs.into_iter().map(run).collect()))
 }
 
 /// Refuses to go on if a file that the manifest does not name holds what was once acked.
@@ -102,7 +152,7 @@ async fn check_rubbish(
     };
     match group::read_header(&page, log, number, 0) {
         // Of a life that ended before the newest cut: its removal was not durable. Perhaps never whole, never acked.
-        Ok(header) if header.number < state.first_number_of_last_life() => Ok(()),
+        Ok(header) if header.number < state.first_number_needed() => Ok(()),
         Ok(_) => Err(lost("it holds groups, and the manifest does not name it")),
         Err(NoGroup::Newer(found)) => Err(OpenError::NewerFormat {
             name,
@@ -119,14 +169,6 @@ pub(super) async fn prepare_segment(
     manifest: &mut Manifest,
     bytes: u64,
 ) -> Result<Option<(u32, File)>, DiskError> {
-    if manifest.is_full()
-        && let Err(error) = manifest.rotate().await
-    {
-        return match error.cause {
-            DiskCause::NoSpace => Ok(None),
-            _ => Err(error),
-        };
-    }
     let state = manifest.state();
     let next = segment::next_number(state.highest_segment, state.shard, state.shards);
     let number = next.expect("segment numbers outlast any disk");
@@ -140,9 +182,9 @@ pub(super) async fn prepare_segment(
                 Err(error) if error.cause == DiskCause::NotFound => {}
                 Err(error) => return Err(error),
             }
-            return match error.cause {
-                DiskCause::NoSpace | DiskCause::TooManyOpen => Ok(None),
-                _ => Err(error),
+            return match error.cause.passes() {
+                true => Ok(None),
+                false => Err(error),
             };
         }
     };
@@ -159,6 +201,12 @@ pub(super) async fn prepare_segment(
         }
     }
     let segment = segment::Segment { number, bytes };
-    manifest.append(Edit::Segment(segment)).await?;
-    Ok(Some((number, file)))
+    match manifest.append(vec![Edit::Segment(segment)]).await {
+        Ok(()) => Ok(Some((number, file))),
+        Err(error) if error.cause.passes() => {
+            disk.remove(&name).await?;
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }

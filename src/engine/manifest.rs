@@ -1,4 +1,5 @@
-//! The manifest: which segments are the log, where earlier lives were cut, which arcs lost a group.
+//! The manifest: which segments and tables there are, where replay begins, where earlier lives were cut, which arcs
+//! lost a group.
 //!
 //! A generation is one file: a first block with the whole state, then one block for each edit. Blocks are whole pages,
 //! written once, each naming the one before it by its checksum. A new generation is written at every start and when a
@@ -9,7 +10,7 @@
 
 use super::log::group::Arcs;
 use super::log::segment::Segment;
-use super::manifest_codec::{self as codec, Block, Edit};
+use super::manifest_codec::{self as codec, Block, Edit, Encoded};
 use super::manifest_format::MANIFEST_FORMAT;
 use super::outcome::OpenError;
 use crate::base::limits::{MANIFEST_EDIT_BYTES, PAGE_BYTES};
@@ -29,6 +30,50 @@ pub struct Cut {
     pub next_number: u64,
 }
 
+/// Where replay begins: every record before it is in a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplayFrom {
+    pub segment: u32,
+    pub offset: u64,
+    /// The last group before it.
+    pub last: super::log::group::Link,
+    /// The number of the first group behind it.
+    pub next_number: u64,
+    /// No record behind it has a smaller sequence.
+    pub next_sequence: u64,
+}
+
+impl ReplayFrom {
+    /// The end of its segment's groups if none comes behind it.
+    pub fn sealed(&self) -> Sealed {
+        Sealed {
+            segment: self.segment,
+            end: self.offset,
+            last: self.last.number,
+        }
+    }
+}
+
+/// Where the groups of a segment end that lies before the replay position: what is missing before that is damage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    pub segment: u32,
+    pub end: u64,
+    /// The number of its last group.
+    pub last: u64,
+}
+
+/// A table, and the run it is a part of. Of two runs the one with the higher number holds the newer entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableRow {
+    pub number: u32,
+    pub run: u64,
+    /// Of its file.
+    pub bytes: u64,
+    /// Checksum of its footer, which holds those of the rest.
+    pub footer_crc: u32,
+}
+
 /// What a manifest says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {
@@ -45,6 +90,13 @@ pub struct State {
     pub first_group: u64,
     /// No segment number up to this one is used again.
     pub highest_segment: Option<u32>,
+    /// `None`: from the first segment.
+    pub replay: Option<ReplayFrom>,
+    /// At most one a segment.
+    pub sealed: Vec<Sealed>,
+    pub tables: Vec<TableRow>,
+    /// No table number up to this one is used again.
+    pub highest_table: Option<u32>,
 }
 
 /// From the rename on, the next start may read the new generation: going on with the old one would hide its edits.
@@ -52,17 +104,29 @@ pub struct State {
 fn lasting(error: DiskError) -> DiskError {
     let cause = match error.cause {
         DiskCause::NoSpace => DiskCause::Os(libc::ENOSPC),
+        DiskCause::TooManyOpen => DiskCause::Os(libc::EMFILE),
         other => other,
     };
     DiskError { cause, ..error }
 }
 
 impl State {
-    /// No group of the life that wrote this manifest has a smaller number.
-    pub fn first_number_of_last_life(&self) -> u64 {
-        self.cuts
+    /// Groups with smaller numbers are of an earlier life, or all their records are in tables.
+    pub fn first_number_needed(&self) -> u64 {
+        let life = self
+            .cuts
             .last()
-            .map_or(self.first_group, |cut| cut.next_number)
+            .map_or(self.first_group, |cut| cut.next_number);
+        life.max(self.replay.map_or(0, |from| from.next_number))
+    }
+
+    /// The index of the first segment that is replayed.
+    pub fn first_replayed(&self) -> Option<usize> {
+        let Some(from) = &self.replay else {
+            return Some(0);
+        };
+        let named = |segment: &Segment| segment.number == from.segment;
+        self.segments.iter().position(named)
     }
 
     /// Of a log without a group.
@@ -76,6 +140,10 @@ impl State {
             damaged: Arcs::default(),
             first_group: 1,
             highest_segment: None,
+            replay: None,
+            sealed: Vec::new(),
+            tables: Vec::new(),
+            highest_table: None,
         }
     }
 
@@ -98,6 +166,29 @@ impl State {
             Edit::HighestSegment(number) => {
                 self.highest_segment = self.highest_segment.max(Some(*number));
             }
+            Edit::RemoveSegment(number) => {
+                self.segments.retain(|segment| segment.number != *number);
+                self.cuts.retain(|cut| cut.segment != *number);
+                self.sealed.retain(|sealed| sealed.segment != *number);
+            }
+            Edit::Sealed(sealed) => {
+                self.sealed.retain(|other| other.segment != sealed.segment);
+                self.sealed.push(*sealed);
+            }
+            Edit::Replay(from) => {
+                self.replay = Some(*from);
+                let skipped = self.first_replayed().unwrap_or(0);
+                let skipped: Vec<u32> = self.segments[..skipped].iter().map(|s| s.number).collect();
+                self.cuts.retain(|cut| !skipped.contains(&cut.segment));
+            }
+            Edit::Table(table) => {
+                self.tables.push(*table);
+                self.highest_table = self.highest_table.max(Some(table.number));
+            }
+            Edit::RemoveTable(number) => self.tables.retain(|table| table.number != *number),
+            Edit::HighestTable(number) => {
+                self.highest_table = self.highest_table.max(Some(*number));
+            }
         }
     }
 
@@ -108,11 +199,19 @@ impl State {
         let highest = self.highest_segment.map(Edit::HighestSegment);
         let damaged = (self.damaged != Arcs::default()).then_some(Edit::Damaged(self.damaged));
         let first = [Edit::FirstGroup(self.first_group)];
+        let replay = self.replay.map(Edit::Replay);
+        let sealed = self.sealed.iter().map(|sealed| Edit::Sealed(*sealed));
+        let tables = self.tables.iter().map(|table| Edit::Table(*table));
+        let highest_table = self.highest_table.map(Edit::HighestTable);
         segments
             .chain(cuts)
             .chain(highest)
             .chain(damaged)
             .chain(first)
+            .chain(replay)
+            .chain(sealed)
+            .chain(tables)
+            .chain(highest_table)
             .collect()
     }
 
@@ -120,9 +219,6 @@ impl State {
         self.segments.iter().map(|segment| segment.bytes).sum()
     }
 }
-
-/// No single edit is larger.
-const EDIT_BYTES_MAX: u64 = PAGE_BYTES as u64;
 
 /// The open manifest of a shard; one task has it.
 pub struct Manifest {
@@ -247,31 +343,21 @@ impl Manifest {
         Ok(())
     }
 
-    /// Whether the file has no room for another edit.
-    pub fn is_full(&self) -> bool {
-        self.offset + EDIT_BYTES_MAX > self.file.len()
-    }
-
     /// Goes on in a new generation. After an error this one is as good as before.
-    pub async fn rotate(&mut self) -> Result<(), DiskError> {
+    async fn rotate(&mut self) -> Result<(), DiskError> {
         let next = Manifest::create(&self.disk, self.generation + 1, self.state.clone()).await?;
         *self = next;
-        self.remove_older().await
+        self.remove_older().await.map_err(lasting)
     }
 
-    /// Makes an edit durable. After an error the state is unknown to anybody but the next start.
-    pub async fn append(&mut self, edit: Edit) -> Result<(), DiskError> {
-        let mut state = self.state.clone();
-        state.apply(&edit);
-        let block = codec::encode(&Block {
-            generation: self.generation,
-            sequence: self.sequence,
-            chain: self.chain,
-            identity: state.identity,
-            shard: state.shard,
-            shards: state.shards,
-            edits: vec![edit],
-        });
+    /// Makes edits durable, all or none, in a new generation if this one has no room for them. A cause that passes:
+    /// nothing was changed. After any other error the state is unknown to anybody but the next start.
+    pub async fn append(&mut self, edits: Vec<Edit>) -> Result<(), DiskError> {
+        let mut block = self.encode(&edits);
+        if self.offset + block.bytes.len() as u64 > self.file.len() {
+            self.rotate().await?;
+            block = self.encode(&edits);
+        }
         let len = block.bytes.len();
         assert!(len.is_multiple_of(PAGE_BYTES));
         assert!(self.offset + len as u64 <= self.file.len());
@@ -281,11 +367,23 @@ impl Manifest {
             .file
             .write_at(self.offset, buffer, len, Persist::WriteThenSync)
             .await;
-        written?;
+        written.map_err(lasting)?;
         self.offset += len as u64;
         self.sequence += 1;
         self.chain = block.crc;
-        self.state = state;
+        edits.iter().for_each(|edit| self.state.apply(edit));
         Ok(())
+    }
+
+    fn encode(&self, edits: &[Edit]) -> Encoded {
+        codec::encode(&Block {
+            generation: self.generation,
+            sequence: self.sequence,
+            chain: self.chain,
+            identity: self.state.identity,
+            shard: self.state.shard,
+            shards: self.state.shards,
+            edits: edits.to_vec(),
+        })
     }
 }

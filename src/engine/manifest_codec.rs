@@ -2,7 +2,7 @@
 
 use super::log::group::{Arcs, Link};
 use super::log::segment::Segment;
-use super::manifest::{Cut, State};
+use super::manifest::{Cut, ReplayFrom, Sealed, State, TableRow};
 use super::manifest_format::*;
 use crate::base::checksum::crc32c;
 use crate::base::limits::PAGE_BYTES;
@@ -16,6 +16,14 @@ pub enum Edit {
     Damaged(Arcs),
     HighestSegment(u32),
     FirstGroup(u64),
+    /// Nothing needs this segment any more: every value in it that lives was copied elsewhere.
+    RemoveSegment(u32),
+    /// Every record before this place is in a table.
+    Replay(ReplayFrom),
+    Table(TableRow),
+    RemoveTable(u32),
+    HighestTable(u32),
+    Sealed(Sealed),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +73,29 @@ pub fn encode(block: &Block) -> Encoded {
                 words.extend([EDIT_HIGHEST_SEGMENT, u64::from(*number)]);
             }
             Edit::FirstGroup(number) => words.extend([EDIT_FIRST_GROUP, *number]),
+            Edit::RemoveSegment(number) => {
+                words.extend([EDIT_REMOVE_SEGMENT, u64::from(*number)]);
+            }
+            Edit::Replay(from) => {
+                words.extend([EDIT_REPLAY, u64::from(from.segment), from.offset]);
+                words.extend([from.last.number, u64::from(from.last.header_crc)]);
+                words.extend([from.next_number, from.next_sequence]);
+                words.extend(from.last.arcs);
+            }
+            Edit::Table(table) => {
+                words.extend([EDIT_TABLE, u64::from(table.number), table.run]);
+                words.extend([table.bytes, u64::from(table.footer_crc)]);
+            }
+            Edit::RemoveTable(number) => words.extend([EDIT_REMOVE_TABLE, u64::from(*number)]),
+            Edit::HighestTable(number) => words.extend([EDIT_HIGHEST_TABLE, u64::from(*number)]),
+            Edit::Sealed(sealed) => {
+                words.extend([
+                    EDIT_SEALED,
+                    u64::from(sealed.segment),
+                    sealed.end,
+                    sealed.last,
+                ]);
+            }
         }
     }
     let used = HEADER_BYTES + words.len() * 8;
@@ -107,7 +138,7 @@ fn decode(bytes: &[u8]) -> Result<Option<(Block, usize, u32)>, FileError> {
     if crc32c(&bytes[CRC_FROM..used]) != header.crc {
         return Ok(None);
     }
-    if header.format != MANIFEST_FORMAT {
+    if !(MANIFEST_FORMAT_OLDEST..=MANIFEST_FORMAT).contains(&header.format) {
         return Err(FileError::Newer(header.format));
     }
     let filled = bytes[used..len].iter().all(|&byte| byte == 0);
@@ -156,11 +187,40 @@ fn decode_edits(bytes: &[u8], count: u32) -> Option<Vec<Edit>> {
             EDIT_DAMAGED => Edit::Damaged(Arcs::default()),
             EDIT_HIGHEST_SEGMENT => Edit::HighestSegment(words.next()?.try_into().ok()?),
             EDIT_FIRST_GROUP => Edit::FirstGroup(words.next()?),
+            EDIT_REMOVE_SEGMENT => Edit::RemoveSegment(words.next()?.try_into().ok()?),
+            EDIT_REPLAY => Edit::Replay(ReplayFrom {
+                segment: words.next()?.try_into().ok()?,
+                offset: words.next()?,
+                last: Link {
+                    number: words.next()?,
+                    header_crc: words.next()?.try_into().ok()?,
+                    arcs: Arcs::default(),
+                },
+                next_number: words.next()?,
+                next_sequence: words.next()?,
+            }),
+            EDIT_TABLE => Edit::Table(TableRow {
+                number: words.next()?.try_into().ok()?,
+                run: words.next()?,
+                bytes: words.next()?,
+                footer_crc: words.next()?.try_into().ok()?,
+            }),
+            EDIT_REMOVE_TABLE => Edit::RemoveTable(words.next()?.try_into().ok()?),
+            EDIT_HIGHEST_TABLE => Edit::HighestTable(words.next()?.try_into().ok()?),
+            EDIT_SEALED => Edit::Sealed(Sealed {
+                segment: words.next()?.try_into().ok()?,
+                end: words.next()?,
+                last: words.next()?,
+            }),
             _ => return None,
         });
         if let Some(
             Edit::Damaged(arcs)
             | Edit::Cut(Cut {
+                last: Link { arcs, .. },
+                ..
+            })
+            | Edit::Replay(ReplayFrom {
                 last: Link { arcs, .. },
                 ..
             }),
@@ -238,6 +298,36 @@ mod tests {
             arcs.prop_map(Edit::Damaged),
             any::<u32>().prop_map(Edit::HighestSegment),
             any::<u64>().prop_map(Edit::FirstGroup),
+            any::<u32>().prop_map(Edit::RemoveSegment),
+            (any::<u32>(), any::<[u64; 4]>(), any::<u32>(), arcs).prop_map(
+                |(segment, [offset, number, next_number, next_sequence], header_crc, arcs)| {
+                    Edit::Replay(ReplayFrom {
+                        segment,
+                        offset,
+                        last: Link {
+                            number,
+                            header_crc,
+                            arcs,
+                        },
+                        next_number,
+                        next_sequence,
+                    })
+                }
+            ),
+            (any::<[u32; 2]>(), any::<[u64; 2]>()).prop_map(
+                |([number, footer_crc], [run, bytes])| {
+                    Edit::Table(TableRow {
+                        number,
+                        run,
+                        bytes,
+                        footer_crc,
+                    })
+                }
+            ),
+            any::<u32>().prop_map(Edit::RemoveTable),
+            any::<u32>().prop_map(Edit::HighestTable),
+            (any::<u32>(), any::<[u64; 2]>())
+                .prop_map(|(segment, [end, last])| Edit::Sealed(Sealed { segment, end, last })),
         ]
     }
 

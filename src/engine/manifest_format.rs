@@ -4,7 +4,9 @@ use bytemuck::{Pod, Zeroable};
 
 /// "ARMMANIF".
 pub const MANIFEST_MAGIC: u64 = u64::from_le_bytes(*b"ARMMANIF");
-pub const MANIFEST_FORMAT: u32 = 1;
+/// 1 had no tables: its edits are the first five.
+pub const MANIFEST_FORMAT: u32 = 2;
+pub const MANIFEST_FORMAT_OLDEST: u32 = 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
@@ -42,3 +44,16 @@ pub const EDIT_DAMAGED: u64 = 3;
 pub const EDIT_HIGHEST_SEGMENT: u64 = 4;
 /// first group: number.
 pub const EDIT_FIRST_GROUP: u64 = 5;
+/// remove segment: number.
+pub const EDIT_REMOVE_SEGMENT: u64 = 6;
+/// replay: segment, offset, last group's number, its header crc, next group's number, next record's sequence, last
+/// group's arcs (16 words).
+pub const EDIT_REPLAY: u64 = 7;
+/// table: number, run, bytes of its file, checksum of its footer.
+pub const EDIT_TABLE: u64 = 8;
+/// remove table: number.
+pub const EDIT_REMOVE_TABLE: u64 = 9;
+/// highest table: number.
+pub const EDIT_HIGHEST_TABLE: u64 = 10;
+/// sealed: segment, where its last group ends in bytes, that group's number.
+pub const EDIT_SEALED: u64 = 11;

@@ -7,24 +7,35 @@
 //! panic.
 
 mod cache;
+mod collection;
+mod compaction;
 mod directory;
 mod entry;
+mod flush;
+mod frozen;
 pub mod key;
 mod log;
+mod lookup;
 mod manifest;
 mod manifest_codec;
 mod manifest_format;
 mod memtable;
 mod outcome;
+mod probe;
 mod recovery;
+mod run_writer;
+mod runs;
 mod shell;
 mod state;
 pub mod table;
 #[cfg(all(test, feature = "sim"))]
 mod tests;
+mod usage;
 
+use crate::base::limits::SEGMENT_BYTES_MIN;
 use crate::runtime::Runtime;
 use crate::runtime::disk::Disk;
+pub use collection::{Stuck, Survivor, Victim};
 pub use entry::{Entry, GroupNumber, Location, NewValue, Place};
 pub use log::format::LOG_FORMAT;
 pub use log::segment::DIRECTORY as LOG_DIRECTORY;
@@ -43,6 +54,37 @@ pub struct Options {
     pub value_bytes_max: usize,
     /// Bytes that the data directory may take; each shard has an even part.
     pub disk_bytes: u64,
+    pub sizes: Sizes,
+}
+
+/// How large the parts of a shard grow; tests make them small, so that little happens often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    pub segment_bytes_min: u64,
+    /// Bytes of entries at which memory is frozen; `None`: a part of the budget.
+    pub memtable_bytes: Option<usize>,
+    /// Bytes of log at which memory is frozen; `None`: a part of the disk, within limits.
+    pub replay_bytes: Option<u64>,
+}
+
+impl Default for Sizes {
+    fn default() -> Sizes {
+        Sizes {
+            segment_bytes_min: SEGMENT_BYTES_MIN as u64,
+            memtable_bytes: None,
+            replay_bytes: None,
+        }
+    }
+}
+
+impl Sizes {
+    /// A few dozen writes fill memory, and a few dozen more a segment.
+    #[cfg(any(test, feature = "sim"))]
+    pub const SMALL: Sizes = Sizes {
+        segment_bytes_min: 64 * crate::base::units::KIB as u64,
+        memtable_bytes: Some(2 * crate::base::units::KIB),
+        replay_bytes: Some(128 * crate::base::units::KIB as u64),
+    };
 }
 
 /// What a start found.
@@ -60,15 +102,35 @@ pub struct Recovery {
 /// Counters for status and metrics, since start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
-    pub keys: u64,
+    /// Entries in memory, and in tables: a key may have one in each run and one in memory.
+    pub entries_in_memory: u64,
+    pub entries_in_tables: u64,
     pub entry_bytes: u64,
-    pub cached_value_bytes: u64,
+    /// Block indexes and filters.
+    pub table_memory_bytes: u64,
+    /// Values and blocks of tables.
+    pub cached_bytes: u64,
     pub log_bytes_written: u64,
+    pub table_bytes_written: u64,
     pub user_bytes_written: u64,
     pub groups_written: u64,
     pub cache_hits: u64,
     pub cache_misses: u64,
     pub disk_bytes: u64,
+    /// Of all segments.
+    pub log_bytes: u64,
+    pub table_bytes: u64,
+    /// Bytes of records that something points at; zero until a start has counted them.
+    pub live_bytes: u64,
+    /// Bytes of log that a start would replay.
+    pub replay_bytes: u64,
+    pub segments: u64,
+    pub runs: u64,
+    pub flushes: u64,
+    pub merges: u64,
+    /// Segments that were given back, and bytes that were copied out of them.
+    pub segments_collected: u64,
+    pub bytes_relocated: u64,
 }
 
 /// The engine of one shard; clones are the same one. One task calls `commit_next` in a loop, others the rest.

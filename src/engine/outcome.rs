@@ -25,6 +25,9 @@ pub enum Unsure {
     Checksum,
     #[error("the disk failed to read it")]
     Read,
+    /// Its segment was collected since the entry was read: look the key up again.
+    #[error("its value was moved by collection; ask again")]
+    Moved,
 }
 
 /// Nothing was changed.

@@ -22,7 +22,7 @@ use super::log::group::{self, ALL_ARCS, Arcs, Link, LogId};
 use super::log::reader::{FoundGroup, SegmentReader};
 use super::log::record::{self, Found, Record};
 use super::log::segment::{self, Segment};
-use super::manifest::{Cut, State};
+use super::manifest::{Cut, Sealed, State};
 use super::manifest_codec::Edit;
 use super::memtable::Memtable;
 use super::outcome::OpenError;
@@ -41,6 +41,10 @@ pub struct Replayed {
     pub state: State,
     pub files: BTreeMap<u32, File>,
     pub memtable: Memtable,
+    /// Where the last group lies, or the cut behind it.
+    pub end: Option<Sealed>,
+    /// Where the groups of each segment end that was replayed.
+    pub ends: BTreeMap<u32, Sealed>,
     pub chain: Link,
     /// The first number that no group ever had.
     pub next_number: u64,
@@ -119,6 +123,7 @@ struct Replay<'a> {
     report: Recovery,
     /// The last segment that holds a group or a cut, and where its last group ends.
     end: Option<(usize, u64)>,
+    ends: BTreeMap<u32, Sealed>,
     /// Something that is no group stands behind the last group.
     torn: bool,
 }
@@ -130,9 +135,19 @@ pub async fn replay(
     state: State,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Replayed, OpenError> {
+    let first = state.first_replayed().ok_or_else(|| {
+        let from = state
+            .replay
+            .expect("only a place to begin at can be missing");
+        damaged(
+            from.segment,
+            "replay begins in it, and the manifest does not name it",
+        )
+    })?;
     let mut files = BTreeMap::new();
-    for segment in &state.segments {
-        files.insert(segment.number, open_segment(disk, segment).await?);
+    for (index, segment) in state.segments.iter().enumerate() {
+        let file = open_segment(disk, segment, index >= first).await?;
+        files.insert(segment.number, file);
     }
     let log = LogId {
         identity: state.identity,
@@ -141,20 +156,32 @@ pub async fn replay(
     let mut replay = Replay {
         runtime,
         log,
-        chain: Chain {
-            last: Link::default(),
-            expected: state.first_group,
+        chain: match &state.replay {
+            Some(from) => Chain {
+                last: from.last,
+                expected: from.next_number,
+            },
+            None => Chain {
+                last: Link::default(),
+                expected: state.first_group,
+            },
         },
         memtable: Memtable::default(),
-        next_sequence: 1,
+        next_sequence: state.replay.map_or(1, |from| from.next_sequence),
         report: Recovery::default(),
-        end: None,
+        end: state.replay.map(|from| (first, from.offset)),
+        ends: state
+            .replay
+            .map(|from| (from.segment, from.sealed()))
+            .into_iter()
+            .collect(),
         torn: false,
         state,
     };
-    let total = replay.state.segment_bytes();
+    let replayed = &replay.state.segments[first..];
+    let total = replayed.iter().map(|segment| segment.bytes).sum();
     let mut done = 0;
-    for index in 0..replay.state.segments.len() {
+    for index in first..replay.state.segments.len() {
         let segment = replay.state.segments[index];
         let file = files[&segment.number].clone();
         replay
@@ -167,7 +194,8 @@ pub async fn replay(
 }
 
 /// Bytes that were written and not synced can be read now and be gone after a power cut: sync before trusting any.
-async fn open_segment(disk: &Disk, segment: &Segment) -> Result<File, OpenError> {
+/// What lies before the replay position was synced by the life that wrote it, or by the one that replayed it.
+async fn open_segment(disk: &Disk, segment: &Segment, replayed: bool) -> Result<File, OpenError> {
     let name = segment::name(segment.number);
     let damaged = |what| OpenError::Damaged {
         name: name.clone(),
@@ -183,7 +211,9 @@ async fn open_segment(disk: &Disk, segment: &Segment) -> Result<File, OpenError>
     if file.len() < segment.bytes {
         return Err(damaged("it is shorter than the manifest says"));
     }
-    file.sync().await?;
+    if replayed {
+        file.sync().await?;
+    }
     Ok(file)
 }
 
@@ -209,7 +239,14 @@ impl Replay<'_> {
                 "the manifest cuts it behind its end",
             ));
         }
-        let mut reader = SegmentReader::new(file, self.log, segment.number, end);
+        let from = match &self.state.replay {
+            Some(from) if from.segment == segment.number => from.offset,
+            _ => 0,
+        };
+        if from > end {
+            return Err(damaged(segment.number, "replay begins behind its end"));
+        }
+        let mut reader = SegmentReader::new(file, self.log, segment.number, from, end);
         loop {
             let found = match reader.next().await {
                 Ok(Some(found)) => found,
@@ -221,6 +258,12 @@ impl Replay<'_> {
             self.torn = false;
             let group_end = found.offset + found.bytes.len() as u64;
             self.end = Some((index, group_end));
+            let sealed = Sealed {
+                segment: segment.number,
+                end: group_end,
+                last: found.header.number,
+            };
+            self.ends.insert(segment.number, sealed);
             progress(group_end);
             if self.runtime.should_yield() {
                 self.runtime.yield_now().await;
@@ -347,6 +390,12 @@ impl Replay<'_> {
             self.report.cut_groups += 1;
         }
         Replayed {
+            end: self.end.map(|(index, offset)| Sealed {
+                segment: self.state.segments[index].number,
+                end: offset,
+                last: self.chain.last.number,
+            }),
+            ends: self.ends,
             state: self.state,
             files,
             memtable: self.memtable,

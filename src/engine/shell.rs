@@ -3,12 +3,14 @@
 use super::directory;
 use super::entry::{Entry, GroupNumber, Location, NewValue, Place};
 use super::key::{Key, KeyRef};
+use super::log::group::LogId;
 use super::log::record::{self, Found};
 use super::log::segment::Segment;
 use super::log::writer::Job;
-use super::manifest::Manifest;
+use super::manifest::{Manifest, Sealed};
 use super::outcome::{AppendRefused, Lookup, Poisoned, Unsure};
-use super::state::State;
+use super::state::{Purpose, State};
+use super::table::TableId;
 use super::{Engine, Statistics};
 use crate::base::limits::{BULK_READ_BYTES_MAX, DISK_FULL_RETRY_MS, IDLE_MARK_MS, PAGE_BYTES};
 use crate::base::planted::planted;
@@ -16,21 +18,34 @@ use crate::base::units::UnixMillis;
 use crate::causal::dot::Dot;
 use crate::causal::object::{Object, Sibling};
 use crate::causal::value_hash::value_hash;
-use crate::runtime::disk::{File, Persist};
+use crate::runtime::disk::{Disk, DiskError, File, Persist};
+use crate::runtime::exclusive::Exclusive;
 use crate::runtime::notify::Notify;
 use crate::runtime::time::timeout;
 use crate::runtime::{Queue, Runtime};
 use std::cell::{Cell, RefCell};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 pub(super) struct Shell {
-    runtime: Runtime,
-    state: RefCell<State>,
+    pub(super) runtime: Runtime,
+    disk: Disk,
+    pub(super) state: RefCell<State>,
+    /// Who changes what the manifest says changes the state before it lets go.
+    pub(super) manifest: Exclusive<Manifest>,
     /// Wakes `commit_next`.
-    work: Notify,
+    pub(super) work: Notify,
     /// Wakes the task that makes segments ready.
-    segments: Notify,
+    pub(super) segments: Notify,
+    /// Wakes the task that makes tables.
+    pub(super) flushes: Notify,
+    /// Wakes the task that merges tables.
+    pub(super) merges: Notify,
+    /// Wakes whoever collects: there may be a victim.
+    pub(super) collects: Notify,
+    /// Wakes what waits for the disk to have room.
+    pub(super) room: Notify,
     /// Wakes `close`.
     settled: Notify,
     /// A group is being written.
@@ -40,9 +55,15 @@ pub(super) struct Shell {
 }
 
 impl Shell {
-    pub(super) fn new(runtime: &Runtime, state: State) -> Shell {
+    pub(super) fn new(runtime: &Runtime, disk: &Disk, state: State, manifest: Manifest) -> Shell {
         Shell {
             runtime: runtime.clone(),
+            disk: disk.clone(),
+            manifest: Exclusive::new(manifest),
+            flushes: Notify::default(),
+            merges: Notify::default(),
+            collects: Notify::default(),
+            room: Notify::default(),
             reported: Cell::new(state.durable()),
             state: RefCell::new(state),
             work: Notify::default(),
@@ -52,36 +73,79 @@ impl Shell {
         }
     }
 
-    /// Makes segments ready ahead of the log, until it closes.
-    pub(super) fn start_preparing(self: &Rc<Shell>, mut manifest: Manifest) {
-        let shell = self.clone();
-        let task = async move {
-            while !shell.state.borrow().is_closed() && shell.poisoned().is_none() {
-                shell.prepare(&mut manifest).await;
-                shell.segments.notified().await;
-            }
-        };
-        self.runtime.spawn(Queue::Background, task);
+    /// Makes segments ready, tables of what fills memory, few tables of many, and counts what lives; until the log
+    /// closes.
+    pub(super) fn start_background(self: &Rc<Shell>) {
+        let (preparing, flushing) = (self.clone(), self.clone());
+        let (merging, counting) = (self.clone(), self.clone());
+        let spawn =
+            |task: Pin<Box<dyn Future<Output = ()>>>| self.runtime.spawn(Queue::Background, task);
+        spawn(Box::pin(async move { preparing.keep_preparing().await }));
+        spawn(Box::pin(async move { flushing.keep_flushing().await }));
+        spawn(Box::pin(async move { merging.keep_merging().await }));
+        spawn(Box::pin(async move { counting.count_usage().await }));
     }
 
-    /// Makes as many segments ready as are wanted; waits for space if the disk has none.
-    async fn prepare(&self, manifest: &mut Manifest) {
-        while self.prepare_one(manifest).await {
-            if self.state.borrow().wants_segments() {
-                let wait = Duration::from_millis(DISK_FULL_RETRY_MS);
-                timeout(&self.runtime, wait, self.segments.notified()).await;
+    pub(super) fn serves(&self) -> bool {
+        let state = self.state.borrow();
+        !state.is_closed() && state.poisoned().is_none()
+    }
+
+    pub(super) fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    /// The name of a table that is begun now.
+    pub(super) fn next_table(&self) -> TableId {
+        self.state.borrow_mut().next_table()
+    }
+
+    /// Of which log and shard tables are.
+    pub(super) fn log(&self) -> LogId {
+        self.state.borrow().log()
+    }
+
+    pub(super) fn on_table_written(&self, bytes: u64) {
+        self.state.borrow_mut().counters_mut().table_bytes_written += bytes;
+    }
+
+    /// Ends this life of the log, and tells all that wait.
+    pub(super) fn poison(&self, cause: DiskError) -> Poisoned {
+        let poisoned = self.state.borrow_mut().poison(cause);
+        self.wake_all();
+        poisoned
+    }
+
+    fn wake_all(&self) {
+        let all = [&self.work, &self.segments, &self.flushes, &self.merges];
+        all.into_iter().for_each(Notify::notify);
+        self.collects.notify();
+        self.room.notify();
+        self.settled.notify();
+    }
+
+    /// Makes segments ready ahead of the log; waits for space if the disk has none.
+    async fn keep_preparing(&self) {
+        while self.serves() {
+            while self.prepare_one().await {
+                if self.state.borrow().wants_segments() {
+                    let wait = Duration::from_millis(DISK_FULL_RETRY_MS);
+                    timeout(&self.runtime, wait, self.segments.notified()).await;
+                }
             }
+            self.segments.notified().await;
         }
     }
 
     /// Makes segments ready until there are enough. True: the disk is full, try again later.
-    pub(super) async fn prepare_one(&self, manifest: &mut Manifest) -> bool {
+    pub(super) async fn prepare_one(&self) -> bool {
         loop {
             let wanted = self.state.borrow_mut().wanted_segment();
             let Some(bytes) = wanted else {
                 return false;
             };
-            match directory::prepare_segment(manifest, bytes).await {
+            let mut manifest = self.manifest.lock().await;
+            match directory::prepare_segment(&mut manifest, bytes).await {
                 Ok(Some((number, file))) => {
                     let segment = Segment { number, bytes };
                     let manifest_bytes = manifest.bytes();
@@ -94,9 +158,7 @@ impl Shell {
                     return true;
                 }
                 Err(error) => {
-                    self.state.borrow_mut().poison(error);
-                    self.work.notify();
-                    self.settled.notify();
+                    self.poison(error);
                     return false;
                 }
             }
@@ -163,11 +225,16 @@ impl Shell {
         if self.state.borrow().wants_segments() {
             self.segments.notify();
         }
+        let written = Sealed {
+            segment: job.segment,
+            end: job.offset + job.len as u64,
+            last: job.number.0,
+        };
         assert!(
             !self.writing.replace(true),
             "one group is written at a time"
         );
-        let (buffer, written) = file
+        let (buffer, done) = file
             .write_at(job.offset, job.buffer, job.len, persist)
             .await;
         self.writing.set(false);
@@ -175,12 +242,14 @@ impl Shell {
         if let Some(poisoned) = self.poisoned() {
             return Err(poisoned);
         }
-        match written {
-            Err(error) if !planted!(DroppedSyncError) => Err(self.state.borrow_mut().poison(error)),
+        match done {
+            Err(error) if !planted!(DroppedSyncError) => Err(self.poison(error)),
             _ => {
-                self.state
-                    .borrow_mut()
-                    .on_durable(job.number, buffer, job.len);
+                let mut state = self.state.borrow_mut();
+                state.on_durable(written, buffer, job.len);
+                if state.wants_freeze() || state.flushable().is_some() {
+                    self.flushes.notify();
+                }
                 Ok(())
             }
         }
@@ -190,10 +259,29 @@ impl Shell {
         self.state.borrow().poisoned()
     }
 
+    fn append(
+        &self,
+        key: KeyRef<'_>,
+        before: Option<&Entry>,
+        object: Object<NewValue<'_>>,
+        mine: Option<Dot>,
+        purpose: Purpose,
+    ) -> Result<GroupNumber, AppendRefused> {
+        let mut state = self.state.borrow_mut();
+        let appended = state.append(key, before, object, mine, purpose);
+        match appended {
+            Ok(_) => self.work.notify(),
+            Err(_) => self.segments.notify(),
+        }
+        if state.wants_freeze() {
+            self.flushes.notify();
+        }
+        appended
+    }
+
     async fn close(&self) -> Result<(), Poisoned> {
         self.state.borrow_mut().close();
-        self.segments.notify();
-        self.work.notify();
+        self.wake_all();
         loop {
             if let Some(poisoned) = self.poisoned() {
                 return Err(poisoned);
@@ -237,7 +325,9 @@ impl Shell {
         let record = &bytes[(location.offset() - from) as usize..];
         let value = verify(record, key, dot, location, sibling).ok_or(Unsure::Checksum)?;
         // The log may have been poisoned meanwhile: then nothing is served.
-        self.state.borrow().file(key, location.segment)?;
+        if let Some(unsure) = self.state.borrow().unsure(key) {
+            return Err(unsure);
+        }
         let value: Rc<[u8]> = value.into();
         self.state
             .borrow_mut()
@@ -272,36 +362,38 @@ impl Engine {
         if self.shell.runtime.simulated_delay() {
             return Lookup::MustRead;
         }
-        self.shell.state.borrow().lookup(key)
+        self.shell.state.borrow_mut().lookup(key)
     }
 
     /// The answer to `MustRead`; never `MustRead`. What it says held when the read began: only the key's turn keeps
     /// it true.
     pub async fn lookup_slow(&self, key: KeyRef<'_>) -> Lookup {
-        let found = self.shell.state.borrow().lookup(key);
-        self.shell.runtime.yield_now().await;
-        // The log may have been poisoned meanwhile: then nothing is said of any key.
-        match self.shell.poisoned() {
-            Some(_) => self.shell.state.borrow().lookup(key),
-            None => found,
-        }
+        self.shell.lookup_slow(key).await
     }
 
     /// Takes the whole new object of a key: puts a record into the open group, replaces the entry, returns the group
-    /// whose durability is the vote. The caller holds the key's turn since its lookup. Wakes `commit_next`.
+    /// whose durability is the vote. The caller holds the key's turn since its lookup found `before`. Wakes
+    /// `commit_next`.
     pub fn append(
         &self,
         key: KeyRef<'_>,
+        before: Option<&Entry>,
         object: Object<NewValue<'_>>,
         mine: Option<Dot>,
         _now: UnixMillis,
     ) -> Result<GroupNumber, AppendRefused> {
-        let appended = self.shell.state.borrow_mut().append(key, object, mine);
-        match appended {
-            Ok(_) => self.shell.work.notify(),
-            Err(_) => self.shell.segments.notify(),
-        }
-        appended
+        self.shell.append(key, before, object, mine, Purpose::Write)
+    }
+
+    /// The same for an object that differs from `before` only in where its values are; `Survivor::relocated` makes it.
+    pub fn relocate(
+        &self,
+        key: KeyRef<'_>,
+        before: &Entry,
+        object: Object<NewValue<'_>>,
+    ) -> Result<GroupNumber, AppendRefused> {
+        let (shell, mine) = (&self.shell, before.mine);
+        shell.append(key, Some(before), object, mine, Purpose::Relocation)
     }
 
     /// Every group up to this one is durable.
@@ -333,7 +425,9 @@ impl Engine {
             Place::At {
                 location, sibling, ..
             } => {
-                self.shell.state.borrow().file(key, location.segment)?;
+                if let Some(unsure) = self.shell.state.borrow().unsure(key) {
+                    return Err(unsure);
+                }
                 let cached = self
                     .shell
                     .state
@@ -351,9 +445,13 @@ impl Engine {
         }
     }
 
-    /// At most `limit` entries in key order after `after` (`None`: from the start).
-    pub fn scan(&self, after: Option<&Key>, limit: usize) -> Vec<(Key, Rc<Entry>)> {
-        self.shell.state.borrow().memtable().scan(after, limit)
+    /// At most `limit` entries in key order after `after` (`None`: from the start), as they were when the call began.
+    pub async fn scan(
+        &self,
+        after: Option<&Key>,
+        limit: usize,
+    ) -> Result<Vec<(Key, Rc<Entry>)>, Unsure> {
+        self.shell.scan(after, limit).await
     }
 
     /// Closes the log against further appends and writes what is pending, and a mark behind it; after it,

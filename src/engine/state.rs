@@ -1,25 +1,35 @@
 //! What a shard's engine knows, and how it changes from one wait to the next. No I/O.
 
+mod background;
+
 use super::cache::{Cache, ValueName};
 use super::entry::{Entry, GroupNumber, Location, NewValue, Place};
-use super::key::KeyRef;
+use super::frozen::Frozen;
+use super::key::{Key, KeyRef};
 use super::log::format::GROUP_HEADER_BYTES;
 use super::log::group::{self, Arcs, LogId};
 use super::log::record::{self, NewRecord};
 use super::log::segment::{self, Segment};
 use super::log::writer::{Job, LogWriter, NoRoom};
+use super::manifest::Sealed;
 use super::memtable::{self, Memtable};
 use super::outcome::{AppendRefused, Lookup, Poisoned, Unsure};
+use super::probe::Probe;
 use super::recovery::{self, Replayed};
+use super::runs::Runs;
+use super::table::BlockName;
+use super::usage::Usage;
 use super::{Options, Statistics};
-use crate::base::limits::{PAGE_BYTES, PUT_DISK_PERCENT_MAX, SEGMENTS_AHEAD};
+use crate::base::limits::{
+    ENTRIES_MEMORY_PERCENT_MAX, PAGE_BYTES, PUT_DISK_PERCENT_MAX, SEGMENTS_AHEAD,
+};
 use crate::base::marks::mark;
 use crate::base::planted::planted;
 use crate::causal::dot::Dot;
 use crate::causal::object::Object;
 use crate::runtime::buffer::PageBuffer;
 use crate::runtime::disk::{DiskError, File};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// The cache keeps at least this part of the memory, whatever the entries need.
@@ -27,12 +37,41 @@ const CACHE_SHARE_MIN: usize = 8;
 /// The cache's bound follows the entries in steps of this part of the memory.
 const CACHE_STEPS: usize = 64;
 
+/// Why and how a state is appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A put or a delete.
+    Write,
+    /// The same siblings, some of their values copied to this record: collection makes room by it, so it may take what
+    /// the disk budget keeps from puts.
+    Relocation,
+}
+
 pub struct State {
     options: Options,
     memtable: Memtable,
+    frozen: Option<Frozen>,
+    runs: Rc<Runs>,
+    usage: Usage,
     cache: Cache,
     writer: LogWriter,
+    /// The last group on the medium.
+    written: Option<Sealed>,
+    /// Where the groups of each segment end, as far as this life knows.
+    ends: BTreeMap<u32, Sealed>,
+    /// What the manifest says of segments before the replay position.
+    sealed: BTreeMap<u32, Sealed>,
+    /// Bytes of log behind the replay position.
+    replay_bytes: u64,
     files: BTreeMap<u32, File>,
+    /// In the order of the log, as the manifest names them.
+    segments: Vec<Segment>,
+    /// The segment that replay begins in: what lies before it is value storage only.
+    replay_segment: Option<u32>,
+    highest_table: Option<u32>,
+    log: LogId,
+    /// Segments that cannot be collected: something in them cannot be read, or not be told to be dead.
+    stuck: BTreeSet<u32>,
     damaged: Arcs,
     next_sequence: u64,
     poisoned: Option<Poisoned>,
@@ -45,7 +84,7 @@ pub struct State {
 }
 
 impl State {
-    pub fn new(options: Options, replayed: Replayed) -> State {
+    pub fn new(options: Options, replayed: Replayed, runs: Runs) -> State {
         let log = LogId {
             identity: replayed.state.identity,
             shard: options.shard,
@@ -53,7 +92,24 @@ impl State {
         let mut state = State {
             cache: Cache::new(options.memory_bytes / CACHE_SHARE_MIN),
             writer: LogWriter::new(log, replayed.chain, replayed.next_number),
+            usage: Usage::new(runs.is_empty() && replayed.memtable.keys() == 0),
+            written: replayed.end,
+            ends: replayed.ends,
+            sealed: replayed
+                .state
+                .sealed
+                .iter()
+                .map(|one| (one.segment, *one))
+                .collect(),
+            replay_bytes: replayed.report.bytes,
             memtable: replayed.memtable,
+            frozen: None,
+            runs: Rc::new(runs),
+            replay_segment: replayed.state.replay.map(|from| from.segment),
+            segments: replayed.state.segments.clone(),
+            highest_table: replayed.state.highest_table,
+            log,
+            stuck: BTreeSet::new(),
             files: replayed.files,
             damaged: replayed.state.damaged,
             next_sequence: replayed.next_sequence,
@@ -69,17 +125,32 @@ impl State {
         state
     }
 
-    pub fn lookup(&self, key: KeyRef<'_>) -> Lookup {
+    pub fn lookup(&mut self, key: KeyRef<'_>) -> Lookup {
         if let Some(unsure) = self.unsure(key) {
             return Lookup::Unsure(unsure);
         }
-        match self.memtable.get(key) {
-            Some(entry) => Lookup::Found(entry.clone()),
-            None => Lookup::Absent,
+        if let Some(entry) = self.in_memory(key) {
+            return Lookup::Found(entry.clone());
         }
+        let mut probe = Probe::new(&self.runs, key);
+        while let Some((_, name)) = probe.wanted() {
+            let Some(block) = self.cache.get(name) else {
+                return Lookup::MustRead;
+            };
+            if let Some(found) = probe.on_block(key, &block) {
+                return found;
+            }
+        }
+        Lookup::Absent
     }
 
-    fn unsure(&self, key: KeyRef<'_>) -> Option<Unsure> {
+    /// The newest entry, if it is in no table yet.
+    pub fn in_memory(&self, key: KeyRef<'_>) -> Option<&Rc<Entry>> {
+        let frozen = || self.frozen.as_ref()?.get(key);
+        self.memtable.get(key).or_else(frozen)
+    }
+
+    pub fn unsure(&self, key: KeyRef<'_>) -> Option<Unsure> {
         if planted!(UnsureServed) {
             return None;
         }
@@ -89,11 +160,14 @@ impl State {
         group::has_arc(&self.damaged, record::arc(key.position)).then_some(Unsure::Damaged)
     }
 
+    /// `before`: the newest entry of the key.
     pub fn append(
         &mut self,
         key: KeyRef<'_>,
+        before: Option<&Entry>,
         object: Object<NewValue<'_>>,
         mine: Option<Dot>,
+        purpose: Purpose,
     ) -> Result<GroupNumber, AppendRefused> {
         if let Some(unsure) = self.unsure(key) {
             return Err(unsure.into());
@@ -102,7 +176,8 @@ impl State {
             return Err(AppendRefused::Overloaded);
         }
         let record = NewRecord::new(key, &object);
-        self.admit(key, &object, record.bytes())?;
+        let before = before.map(|entry| &*entry.object);
+        self.admit(key, before, &object, record.bytes(), purpose)?;
         let reserved = self
             .writer
             .reserve(record.bytes(), record::arc(key.position));
@@ -111,6 +186,9 @@ impl State {
             NoRoom::Segment if self.disk_full => AppendRefused::DiskFull,
             NoRoom::Segment | NoRoom::Waiting => AppendRefused::Overloaded,
         })?;
+        if purpose == Purpose::Relocation {
+            self.counters.bytes_relocated += record.bytes() as u64;
+        }
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         let out = self.writer.reserved_bytes(reserved);
@@ -121,30 +199,30 @@ impl State {
             bytes: record.bytes() as u32,
         };
         let entry = Entry {
-            object: Rc::new(self.settle_values(object, location, key)),
+            object: Rc::new(self.settle_values(object, location, key, purpose)),
             mine,
             group: reserved.group,
         };
-        self.uncache_superseded(key, &entry.object);
+        if let Some(before) = before {
+            self.uncache_superseded(before, &entry.object);
+        }
+        self.usage.on_write(key, before, &entry.object);
         self.memtable.insert(key, entry);
         self.share_memory();
         Ok(reserved.group)
     }
 
-    /// Values that the new object no longer has would only push others out of the cache.
-    fn uncache_superseded(&mut self, key: KeyRef<'_>, next: &Object<Place>) {
-        let Some(before) = self.memtable.get(key) else {
-            return;
-        };
-        for sibling in &before.object.siblings {
+    /// Values that the new object no longer has there would only push others out of the cache.
+    fn uncache_superseded(&mut self, before: &Object<Place>, next: &Object<Place>) {
+        for sibling in &before.siblings {
             if let Place::At {
                 location,
                 sibling: nth,
                 ..
             } = sibling.value
-                && next.find_dot(sibling.dot).is_none()
+                && next.find_dot(sibling.dot).map(|kept| &kept.value) != Some(&sibling.value)
             {
-                self.cache.remove(&ValueName {
+                self.cache.remove(ValueName {
                     location,
                     sibling: nth,
                 });
@@ -156,10 +234,11 @@ impl State {
     fn admit(
         &self,
         key: KeyRef<'_>,
+        before: Option<&Object<Place>>,
         object: &Object<NewValue<'_>>,
         record_bytes: usize,
+        purpose: Purpose,
     ) -> Result<(), AppendRefused> {
-        let memory_max = self.options.memory_bytes - self.options.memory_bytes / CACHE_SHARE_MIN;
         let mut bytes = memtable::object_bytes(key.key.len(), object);
         for sibling in &object.siblings {
             bytes += match &sibling.value {
@@ -174,23 +253,43 @@ impl State {
             .any(|sibling| matches!(sibling.value, NewValue::Put(_)));
         // A delete that removes something makes an entry hardly larger than it was, and is how room is made: it is
         // taken always. A delete of what is not there makes a new entry, as a put does.
-        let held = || {
-            self.memtable
-                .get(key)
-                .map_or(0, |entry| entry.object.siblings.len())
-        };
-        let grows = puts || object.siblings.len() > held();
-        if grows && self.memtable.bytes() + bytes > memory_max {
-            return Err(AppendRefused::MemoryFull);
+        let held = before.map_or(0, |object| object.siblings.len());
+        let grows = puts || object.siblings.len() > held;
+        let memory_max = self.options.memory_bytes / 100 * ENTRIES_MEMORY_PERCENT_MAX;
+        if grows && self.entry_bytes() + bytes > memory_max {
+            // What is frozen leaves memory soon, unless there is no disk for it.
+            return Err(match self.frozen.is_some() && !self.disk_full {
+                true => AppendRefused::Overloaded,
+                false => AppendRefused::MemoryFull,
+            });
         }
         let needed = (record_bytes + GROUP_HEADER_BYTES).next_multiple_of(PAGE_BYTES) as u64;
-        let used = u128::from(self.segment_bytes - self.writer.unwritten_bytes() + needed);
+        let used = u128::from(self.used_bytes() + needed);
         let used_max = u128::from(self.disk_share()) * u128::from(PUT_DISK_PERCENT_MAX) / 100;
-        if grows && used > used_max {
+        if grows && used > used_max && purpose == Purpose::Write {
             mark!(DiskFull);
             return Err(AppendRefused::DiskFull);
         }
         Ok(())
+    }
+
+    /// Bytes of disk that hold something.
+    fn used_bytes(&self) -> u64 {
+        self.segment_bytes + self.runs.bytes() - self.writer.unwritten_bytes()
+    }
+
+    /// Bytes of memory that entries take.
+    fn entry_bytes(&self) -> usize {
+        let frozen = self.frozen.as_ref();
+        self.memtable.bytes() + frozen.map_or(0, |frozen| frozen.bytes())
+    }
+
+    pub fn log(&self) -> LogId {
+        self.log
+    }
+
+    pub fn counters_mut(&mut self) -> &mut Statistics {
+        &mut self.counters
     }
 
     /// The object as memory keeps it: small values in the entry, others in the cache and in the record.
@@ -199,8 +298,12 @@ impl State {
         object: Object<NewValue<'_>>,
         location: Location,
         key: KeyRef<'_>,
+        purpose: Purpose,
     ) -> Object<Place> {
-        self.counters.user_bytes_written += key.key.len() as u64;
+        let by_user = purpose == Purpose::Write;
+        if by_user {
+            self.counters.user_bytes_written += key.key.len() as u64;
+        }
         let mut siblings = Vec::with_capacity(object.siblings.len());
         for (nth, sibling) in object.siblings.into_iter().enumerate() {
             let name = ValueName {
@@ -210,9 +313,12 @@ impl State {
             let place = match &sibling.value {
                 NewValue::Keep(place) => place.clone(),
                 NewValue::Put(bytes) => {
-                    self.counters.user_bytes_written += bytes.len() as u64;
+                    if by_user {
+                        self.counters.user_bytes_written += bytes.len() as u64;
+                    }
                     let place = recovery::value_place(bytes, name);
-                    if matches!(place, Place::At { .. }) {
+                    // What collection copies was not asked for by anybody.
+                    if by_user && matches!(place, Place::At { .. }) {
                         self.cache.insert(name, Rc::from(*bytes));
                     }
                     place
@@ -230,7 +336,7 @@ impl State {
     fn share_memory(&mut self) {
         let memory = self.options.memory_bytes;
         let left = memory
-            .saturating_sub(self.memtable.bytes())
+            .saturating_sub(self.entry_bytes() + self.runs.memory_bytes())
             .max(memory / CACHE_SHARE_MIN);
         let step = (memory / CACHE_STEPS).max(1);
         self.cache
@@ -248,8 +354,11 @@ impl State {
         if enough || self.closed || self.poisoned.is_some() {
             return None;
         }
-        let bytes = segment::size(self.segment_bytes, self.options.value_bytes_max);
-        let fits = self.segment_bytes + self.manifest_bytes + bytes <= self.disk_share();
+        let options = &self.options;
+        let least = options.sizes.segment_bytes_min;
+        let bytes = segment::size(self.segment_bytes, options.value_bytes_max, least);
+        let taken = self.segment_bytes + self.runs.bytes() + self.manifest_bytes;
+        let fits = taken + bytes <= self.disk_share();
         if !fits {
             self.on_disk_full();
         }
@@ -265,6 +374,7 @@ impl State {
         self.disk_full = false;
         self.files.insert(segment.number, file);
         self.segment_bytes += segment.bytes;
+        self.segments.push(segment);
         self.manifest_bytes = manifest_bytes;
         self.writer.add_segment(segment);
     }
@@ -294,10 +404,15 @@ impl State {
         (job, file.clone())
     }
 
-    pub fn on_durable(&mut self, number: GroupNumber, buffer: PageBuffer, len: usize) {
+    /// The group of `len` bytes that ends at this place is on the medium.
+    pub fn on_durable(&mut self, written: Sealed, buffer: PageBuffer, len: usize) {
         self.counters.log_bytes_written += len as u64;
         self.counters.groups_written += 1;
-        self.writer.on_durable(number, buffer);
+        self.replay_bytes += len as u64;
+        self.written = Some(written);
+        self.ends.insert(written.segment, written);
+        self.writer.on_durable(GroupNumber(written.last), buffer);
+        self.settle_frozen();
     }
 
     pub fn poison(&mut self, cause: DiskError) -> Poisoned {
@@ -344,19 +459,27 @@ impl State {
 
     /// As `cached_value`, uncounted.
     pub fn peek_value(&mut self, location: Location, sibling: u16) -> Option<Rc<[u8]>> {
-        self.cache.get(&ValueName { location, sibling })
+        self.cache.get(ValueName { location, sibling })
     }
 
     /// The file to read a value of this key from.
     pub fn file(&self, key: KeyRef<'_>, segment: u32) -> Result<File, Unsure> {
         match self.unsure(key) {
             Some(unsure) => Err(unsure),
-            None => self.files.get(&segment).cloned().ok_or(Unsure::Checksum),
+            None => self.files.get(&segment).cloned().ok_or(Unsure::Moved),
         }
     }
 
     pub fn cache_value(&mut self, location: Location, sibling: u16, value: Rc<[u8]>) {
         self.cache.insert(ValueName { location, sibling }, value);
+    }
+
+    pub fn cached_block(&mut self, name: BlockName) -> Option<Rc<[u8]>> {
+        self.cache.get(name)
+    }
+
+    pub fn cache_block(&mut self, name: BlockName, bytes: Rc<[u8]>) {
+        self.cache.insert(name, bytes);
     }
 
     /// What a store does that takes a read error for "not found"; only a planted bug calls it.
@@ -372,16 +495,31 @@ impl State {
         self.memtable.insert(key, entry);
     }
 
-    pub fn memtable(&self) -> &Memtable {
-        &self.memtable
+    /// At most `limit` entries in key order behind `after` that are in no table yet.
+    pub fn scan_memory(&self, after: Option<&Key>, limit: usize) -> Vec<(Key, Rc<Entry>)> {
+        let mut found: BTreeMap<Key, Rc<Entry>> = BTreeMap::new();
+        if let Some(frozen) = &self.frozen {
+            found.extend(frozen.scan(after, limit));
+        }
+        found.extend(self.memtable.scan(after, limit));
+        found.into_iter().take(limit).collect()
     }
 
     pub fn statistics(&self) -> Statistics {
         Statistics {
-            keys: self.memtable.keys(),
-            entry_bytes: self.memtable.bytes() as u64,
-            cached_value_bytes: self.cache.bytes(),
-            disk_bytes: self.segment_bytes + self.manifest_bytes,
+            entries_in_memory: self.memtable.keys()
+                + self.frozen.as_ref().map_or(0, |frozen| frozen.keys()),
+            entries_in_tables: self.runs.entries(),
+            entry_bytes: self.entry_bytes() as u64,
+            table_memory_bytes: self.runs.memory_bytes() as u64,
+            cached_bytes: self.cache.bytes(),
+            disk_bytes: self.segment_bytes + self.runs.bytes() + self.manifest_bytes,
+            log_bytes: self.segment_bytes,
+            table_bytes: self.runs.bytes(),
+            live_bytes: self.usage.live_bytes(),
+            replay_bytes: self.replay_bytes,
+            segments: self.segments.len() as u64,
+            runs: self.runs.len() as u64,
             ..self.counters
         }
     }

@@ -1,6 +1,7 @@
 //! What the operator sets, after flags and defaults are resolved.
 
 use crate::base::limits;
+use crate::engine::Sizes;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -15,6 +16,8 @@ pub struct Options {
     pub value_bytes_max: usize,
     /// Bytes that the data directory may take; `None`: what it has and what is free at start.
     pub disk_bytes: Option<u64>,
+    /// The defaults, but for tests.
+    pub sizes: Sizes,
 }
 
 impl Options {

@@ -1,6 +1,7 @@
 //! One process: opens the data directory, the ports and the log, then serves until it is asked to stop.
 
 pub mod admin;
+mod collect;
 pub mod config;
 pub mod connection;
 mod reads;
@@ -65,6 +66,16 @@ pub async fn run(
     options: Options,
     announce: Rc<dyn Fn(Announce<'_>)>,
 ) -> Result<(), StartError> {
+    run_inspected(runtime, options, announce, async |_| {}).await
+}
+
+/// The same; `inspect` sees the engine after its recovery and before the first request.
+pub async fn run_inspected(
+    runtime: Runtime,
+    options: Options,
+    announce: Rc<dyn Fn(Announce<'_>)>,
+    inspect: impl AsyncFn(&Engine),
+) -> Result<(), StartError> {
     let data = options.data.display().to_string();
     let disk = runtime.disk(&options.data);
     let at = |source| StartError::Disk {
@@ -105,12 +116,15 @@ pub async fn run(
         data: data.clone(),
         source,
     })?;
+    inspect(&engine).await;
     let mint = Mint::new(new_incarnation(&runtime, &identity));
     shard::begin_serving(&shard, engine.clone(), mint);
     runtime.spawn(
         Queue::Foreground,
         commit(shard.clone(), engine.clone(), announce.clone()),
     );
+    let collect = collect::collect(shard.clone(), engine.clone(), runtime.clone());
+    runtime.spawn(Queue::Background, collect);
     runtime.spawn(Queue::Foreground, deadlines(shard.clone(), runtime.clone()));
     announce(Announce::Ready {
         identity: &identity,
@@ -208,6 +222,7 @@ async fn open(
         memory_bytes: options.memory_bytes,
         value_bytes_max: options.value_bytes_max,
         disk_bytes,
+        sizes: options.sizes,
     };
     Engine::open(runtime, disk, engine_options, &mut |done, all| {
         shard.borrow_mut().replayed = (done, all);

@@ -2,6 +2,7 @@
 
 use super::shard::{Shard, SharedShard};
 use super::waiters::{Asker, Waiter, Waiting};
+use crate::base::marks::mark;
 use crate::base::planted::planted;
 use crate::causal::object::{Kind, Object, Sibling};
 use crate::coordinator::get::{Answer, Get, Step, shown};
@@ -120,6 +121,13 @@ pub fn answer(
     shard.promise(&mut asker, value_bytes(&object));
     shard.runtime.clone().spawn(Queue::Foreground, async move {
         let values = read_values(&engine, key.as_ref(), &object).await;
+        if values.contains(&Err(Unsure::Moved)) {
+            mark!(ValueMoved);
+            let found = engine.lookup_slow(key.as_ref()).await;
+            let mut shard = shared.borrow_mut();
+            on_lookup(&mut shard, &shared, asker, key.as_ref(), found, quorum);
+            return shard.flush();
+        }
         let mut shard = shared.borrow_mut();
         reply(
             &mut shard,

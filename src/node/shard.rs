@@ -386,7 +386,7 @@ impl Shard {
     /// The reply will hold so many bytes of values: until it is made, the connection counts them as unsent.
     pub fn promise(&mut self, asker: &mut Asker, bytes: usize) {
         if let Some(connection) = self.connections.get(asker.connection) {
-            connection.promised += bytes - asker.promised;
+            connection.promised = connection.promised + bytes - asker.promised;
             asker.promised = bytes;
             // It may be clogged now.
             self.connections.touch(asker.connection);

@@ -100,15 +100,28 @@ pub fn report(shard: &Shard) -> Value {
     if let Some(store) = &shard.store {
         let s = store.engine.statistics();
         report["engine"] = json!({
-            "keys": s.keys,
+            "entries_in_memory": s.entries_in_memory,
+            "entries_in_tables": s.entries_in_tables,
             "entry_bytes": s.entry_bytes,
-            "cached_value_bytes": s.cached_value_bytes,
+            "table_memory_bytes": s.table_memory_bytes,
+            "cached_bytes": s.cached_bytes,
             "log_bytes_written": s.log_bytes_written,
+            "table_bytes_written": s.table_bytes_written,
             "user_bytes_written": s.user_bytes_written,
             "groups_written": s.groups_written,
             "cache_hits": s.cache_hits,
             "cache_misses": s.cache_misses,
             "disk_bytes": s.disk_bytes,
+            "log_bytes": s.log_bytes,
+            "table_bytes": s.table_bytes,
+            "live_bytes": s.live_bytes,
+            "replay_bytes": s.replay_bytes,
+            "segments": s.segments,
+            "runs": s.runs,
+            "flushes": s.flushes,
+            "merges": s.merges,
+            "segments_collected": s.segments_collected,
+            "bytes_relocated": s.bytes_relocated,
         });
         if let Some(poisoned) = store.engine.poisoned() {
             report["poisoned"] = json!(poisoned.to_string());

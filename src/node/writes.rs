@@ -161,6 +161,14 @@ fn spawn(shard: &Shard, shared: &SharedShard, first: Job) {
     });
 }
 
+/// Ends a turn that somebody else than a write had: the next write of the key, if one waits, has its turn.
+pub fn end_turn(shard: &mut Shard, shared: &SharedShard, key: KeyRef<'_>) {
+    let store = shard.store.as_mut().expect("a serving shard has a store");
+    if let Some(next) = store.key_queue.next(key) {
+        spawn(shard, shared, next);
+    }
+}
+
 /// The caller holds the key's turn.
 fn on_lookup(
     shard: &mut Shard,
@@ -203,7 +211,7 @@ fn on_lookup(
             let after: Vec<Dot> = minted.object.siblings.iter().map(|s| s.dot).collect();
             match store
                 .engine
-                .append(key, minted.object, Some(minted.dot), now)
+                .append(key, stored, minted.object, Some(minted.dot), now)
             {
                 Ok(group) => {
                     witness::record(|| Minted {

@@ -30,6 +30,13 @@ pub enum DiskCause {
     Os(i32),
 }
 
+impl DiskCause {
+    /// Nothing has failed: the same call may succeed later, when there is room again.
+    pub fn passes(self) -> bool {
+        matches!(self, DiskCause::NoSpace | DiskCause::TooManyOpen)
+    }
+}
+
 /// How far a write is carried before it returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Persist {

@@ -7,6 +7,7 @@
 
 pub mod buffer;
 pub mod disk;
+pub mod exclusive;
 pub mod glommio;
 pub mod net;
 pub mod notify;

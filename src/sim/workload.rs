@@ -74,6 +74,10 @@ impl Workload {
         }
     }
 
+    pub fn value_bytes_max(&self) -> usize {
+        self.value_bytes_max
+    }
+
     pub fn next(&self, rng: &mut Rng, remembered: &[Remembered]) -> Action {
         let key = self.key(rng);
         if rng.chance(self.gets) {

@@ -9,9 +9,9 @@ use super::nemesis::{Ending, Nemesis};
 use super::workload::Workload;
 use crate::base::planted::{self, Planted};
 use crate::base::rng::Rng;
-use crate::base::units::{MIB, Nanos};
-use crate::engine::Engine;
+use crate::base::units::{KIB, MIB, Nanos};
 use crate::engine::key::Key;
+use crate::engine::{Engine, Sizes};
 use crate::node::config::Options;
 use crate::node::{self, Announce};
 use crate::replica::witness;
@@ -121,13 +121,20 @@ impl World {
             statuses: BTreeMap::new(),
         };
         let mut rng = Rng::stream(plan.seed, "world", 0);
+        // Mostly so small that a run of a few seconds flushes, merges and collects.
+        let small = shared.workload.value_bytes_max() <= 64 * KIB && rng.chance(0.75);
         let options = Options {
             listen: SocketAddr::new(node.ip(), PORT),
             admin: None,
             data: "data".into(),
             // Small enough, now and then, that values leave the cache and are read back from the log.
             memory_bytes: [MIB / 2, 4 * MIB, 64 * MIB][rng.below(3) as usize],
-            value_bytes_max: MIB,
+            value_bytes_max: if small { 64 * KIB } else { MIB },
+            sizes: if small {
+                Sizes::SMALL
+            } else {
+                Sizes::default()
+            },
             disk_bytes: None,
         };
         World {
@@ -181,8 +188,11 @@ impl World {
         let (shared, state) = (self.shared.clone(), life.clone());
         let announce = Rc::new(move |what: Announce<'_>| on_announce(&shared, &state, what));
         let (options, state) = (self.options.clone(), life.clone());
+        let inspected = self.shared.clone();
         self.node.start(|runtime: Runtime| async move {
-            if let Err(error) = node::run(runtime, options, announce).await {
+            let inspect = async |engine: &Engine| inspect(&inspected, engine).await;
+            let ended = node::run_inspected(runtime, options, announce, inspect).await;
+            if let Err(error) = ended {
                 *state.failed.borrow_mut() = Some(error.to_string());
             }
         });
@@ -279,13 +289,8 @@ impl World {
 
 fn on_announce(shared: &Rc<RefCell<Shared>>, life: &Life, what: Announce<'_>) {
     match what {
-        Announce::Ready {
-            identity, engine, ..
-        } => {
-            let mut shared = shared.borrow_mut();
-            shared.drain_witness();
-            shared.keys = Some((identity.cluster, identity.keys.clone()));
-            shared.checker.on_recovered(recovered(engine));
+        Announce::Ready { identity, .. } => {
+            shared.borrow_mut().keys = Some((identity.cluster, identity.keys.clone()));
             life.ready.set(true);
         }
         Announce::Poisoned(_) => life.poisoned.set(true),
@@ -293,12 +298,23 @@ fn on_announce(shared: &Rc<RefCell<Shared>>, life: &Life, what: Announce<'_>) {
     }
 }
 
+/// Shows the checker what a start recovered, before anybody changes it.
+async fn inspect(shared: &Rc<RefCell<Shared>>, engine: &Engine) {
+    let recovered = recovered(engine).await;
+    let mut shared = shared.borrow_mut();
+    shared.drain_witness();
+    shared.checker.on_recovered(recovered);
+}
+
 /// Everything the store holds.
-fn recovered(engine: &Engine) -> Vec<Recovered> {
+async fn recovered(engine: &Engine) -> Vec<Recovered> {
     let mut all = Vec::new();
     let mut after: Option<Key> = None;
     loop {
-        let page = engine.scan(after.as_ref(), 64);
+        // A read that fails is tried again: what is asked here is what the disk holds.
+        let Ok(page) = engine.scan(after.as_ref(), 64).await else {
+            continue;
+        };
         let Some((last, _)) = page.last() else {
             return all;
         };

@@ -4,7 +4,7 @@ use armilla::base::marks::{self, Mark};
 use armilla::sim::world::{Plan, run};
 
 /// Seeds of this run; a longer sweep is `cargo run --release -p armilla-sweep`.
-const SEEDS: u64 = 1_000;
+const SEEDS: u64 = 2_000;
 const OPERATIONS: u64 = 1_000;
 const THREADS: u64 = 2;
 
@@ -20,10 +20,16 @@ const MUST_SEE: &[Mark] = &[
     Mark::ManifestRewritten,
     Mark::Poisoned,
     Mark::IdleMark,
+    Mark::Flushed,
+    Mark::FoundInTable,
+    Mark::Merged,
+    Mark::SegmentCollected,
+    Mark::Relocated,
+    Mark::ValueMoved,
 ];
 
 #[test]
-fn a_thousand_seeds_of_crashes_break_nothing() {
+fn two_thousand_seeds_of_crashes_break_nothing() {
     let parts: Vec<_> = (0..THREADS)
         .map(|part| {
             std::thread::spawn(move || {

@@ -32,17 +32,18 @@ pub struct FoundGroup<'a> {
 }
 
 impl SegmentReader {
-    /// `end`: whole pages, within the file.
-    pub fn new(file: File, log: LogId, number: u32, end: u64) -> SegmentReader {
+    /// `from` and `end`: whole pages, within the file.
+    pub fn new(file: File, log: LogId, number: u32, from: u64, end: u64) -> SegmentReader {
         assert!(end.is_multiple_of(PAGE_BYTES as u64) && end <= file.len());
+        assert!(from.is_multiple_of(PAGE_BYTES as u64) && from <= end);
         SegmentReader {
             file,
             log,
             number,
-            offset: 0,
+            offset: from,
             end,
             window: Vec::new(),
-            window_start: 0,
+            window_start: from,
             dirty: false,
         }
     }

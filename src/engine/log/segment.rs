@@ -4,7 +4,7 @@
 //! by n, so shards need not ask each other, and know which files in `log/` are theirs.
 
 use super::format::{GROUP_HEADER_BYTES, RECORD_OVERHEAD_BYTES_MAX};
-use crate::base::limits::{PAGE_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+use crate::base::limits::{PAGE_BYTES, SEGMENT_BYTES_MAX};
 
 /// The directory of the segments of all shards.
 pub const DIRECTORY: &str = "log";
@@ -31,11 +31,10 @@ pub fn parse_name(file: &str) -> Option<u32> {
 }
 
 /// Bytes of the next segment of a shard whose segments hold `shard_bytes`: two of the largest records always fit.
-pub fn size(shard_bytes: u64, value_bytes_max: usize) -> u64 {
+pub fn size(shard_bytes: u64, value_bytes_max: usize, bytes_min: u64) -> u64 {
     let largest = GROUP_HEADER_BYTES + RECORD_OVERHEAD_BYTES_MAX + value_bytes_max;
     let at_least = 2 * largest.next_multiple_of(PAGE_BYTES) as u64;
-    let grown =
-        (shard_bytes / SEGMENTS_WANTED).clamp(SEGMENT_BYTES_MIN as u64, SEGMENT_BYTES_MAX as u64);
+    let grown = (shard_bytes / SEGMENTS_WANTED).clamp(bytes_min, SEGMENT_BYTES_MAX as u64);
     let bytes = grown.max(at_least).next_multiple_of(PAGE_BYTES as u64);
     assert!(
         bytes / 8 <= u64::from(u32::MAX),
@@ -82,6 +81,7 @@ mod tests {
     #[test]
     fn sizes_grow_with_the_shard_and_hold_two_of_the_largest_records() {
         let mib = 1 << 20;
+        let size = |shard_bytes, value_bytes_max| size(shard_bytes, value_bytes_max, 4 * mib);
         assert_eq!(size(0, mib as usize), 4 * mib);
         assert_eq!(size(128 * 9 * mib, mib as usize), 9 * mib);
         assert_eq!(size(u64::MAX / 2, mib as usize), 64 * mib);

@@ -107,6 +107,19 @@ impl LogWriter {
         self.durable
     }
 
+    /// The last group that was taken to be written.
+    pub fn chain(&self) -> Link {
+        self.chain
+    }
+
+    /// Closes the group that gathers: the next record goes into another. Returns the last number that was given to a
+    /// group.
+    pub fn seal(&mut self) -> GroupNumber {
+        self.next_offset = self.next_begin();
+        self.sealed.extend(self.gathering.take());
+        GroupNumber(self.next_number - 1)
+    }
+
     /// Bytes of the current segment that nothing was written to.
     pub fn unwritten_bytes(&self) -> u64 {
         let rest = self
@@ -231,8 +244,8 @@ impl LogWriter {
         let mut group = match self.sealed.pop_front() {
             Some(group) => group,
             None => {
-                self.next_offset = self.next_begin();
-                self.gathering.take()?
+                self.seal();
+                self.sealed.pop_front()?
             }
         };
         let len = group.used.next_multiple_of(PAGE_BYTES);

@@ -14,10 +14,20 @@ fn short_life(
     ledger: &SharedLedger,
     seed: u64,
 ) -> Option<Result<(), OpenError>> {
+    life(machine, ledger, seed, OPS)
+}
+
+/// The same with as many appends as wanted.
+pub fn life(
+    machine: &Machine,
+    ledger: &SharedLedger,
+    seed: u64,
+    ops: u64,
+) -> Option<Result<(), OpenError>> {
     let ledger = ledger.clone();
     machine.run(|runtime| async move {
-        let engine = begin(&runtime, &ledger, options()).await?;
-        work(&runtime, &engine, &ledger, &mut Rng::new(seed), OPS).await;
+        let engine = begin(&runtime, &ledger, options_of(&ledger)).await?;
+        work(&runtime, &engine, &ledger, &mut Rng::new(seed), ops).await;
         settle(&runtime, &engine, &ledger).await;
         let _ = engine.close().await;
         Ok(())

@@ -11,7 +11,7 @@ use crate::engine::log::record::NewRecord;
 use crate::engine::log::record::tests::{Value, dot, object};
 use crate::engine::log::segment::Segment;
 use crate::engine::log::writer::LogWriter;
-use crate::engine::manifest::Cut;
+use crate::engine::manifest::{Cut, ReplayFrom, Sealed, TableRow};
 use crate::engine::manifest_codec::{Block, Edit, encode};
 use crate::engine::table::{Builder, TableId, object_of_test};
 use crate::ring::position::Position;
@@ -121,9 +121,30 @@ fn a_manifest_block() {
             Edit::HighestSegment(11),
             Edit::Damaged(link().arcs),
             Edit::FirstGroup(1),
+            Edit::RemoveSegment(3),
+            Edit::Replay(ReplayFrom {
+                segment: 7,
+                offset: 4096,
+                last: link(),
+                next_number: 41,
+                next_sequence: 99,
+            }),
+            Edit::Table(TableRow {
+                number: 5,
+                run: 2,
+                bytes: 8192,
+                footer_crc: 0x1122_3344,
+            }),
+            Edit::RemoveTable(1),
+            Edit::HighestTable(5),
+            Edit::Sealed(Sealed {
+                segment: 5,
+                end: 12288,
+                last: 39,
+            }),
         ],
     });
-    let used = 64 + 8 * (3 + 6 + 16 + 2 + 17 + 2);
+    let used = 64 + 8 * (3 + 6 + 16 + 2 + 17 + 2 + 2 + 7 + 16 + 5 + 2 + 2 + 4);
     assert!(block.bytes[used..].iter().all(|&byte| byte == 0));
     assert_eq!(
         hex(&block.bytes[..used]),

@@ -12,8 +12,9 @@ enum End {
     PowerCut,
 }
 
-fn history(seed: u64, lives: u64, ops: u64) {
+pub fn history(seed: u64, lives: u64, ops: u64, sizes: Sizes) {
     let (simulation, machine, ledger) = world(seed);
+    ledger.borrow_mut().sizes = sizes;
     let mut rng = Rng::new(seed);
     for life in 0..lives {
         let end = [End::Close, End::Exit, End::Kill, End::PowerCut][rng.below(4) as usize];
@@ -22,7 +23,7 @@ fn history(seed: u64, lives: u64, ops: u64) {
         let done = Rc::new(RefCell::new(false));
         let flag = done.clone();
         machine.start(|runtime| async move {
-            let engine = begin(&runtime, &shared, options())
+            let engine = begin(&runtime, &shared, options_of(&shared))
                 .await
                 .expect("a sound disk");
             work(&runtime, &engine, &shared, &mut life_rng, ops).await;
@@ -61,10 +62,10 @@ fn history(seed: u64, lives: u64, ops: u64) {
 fn histories_keep_what_was_acked() {
     marks::reset();
     for seed in 0..30 {
-        history(seed, 6, 60);
+        history(seed, 6, 60, Sizes::default());
     }
     for seed in 100..103 {
-        history(seed, 3, 700);
+        history(seed, 3, 700, Sizes::default());
     }
     for mark in [
         Mark::WalCut,
@@ -103,32 +104,6 @@ fn a_large_value_takes_a_group_of_its_own() {
 }
 
 #[test]
-fn a_full_memory_refuses_puts_and_takes_deletes() {
-    let (_simulation, machine, ledger) = world(2);
-    machine.run(|runtime| async move {
-        let small = Options {
-            memory_bytes: 160 * 1024,
-            ..options()
-        };
-        let engine = begin(&runtime, &ledger, small).await.expect("a sound disk");
-        let mut refused = None;
-        for round in 0..200u64 {
-            let value = [1; 64];
-            for name in 0..KEYS as u8 {
-                let keep = round < 100;
-                if let Err(why) = append(&engine, &ledger, name, Some(&value), keep) {
-                    refused = refused.or(Some(why));
-                }
-            }
-            runtime.sleep(Duration::from_millis(2)).await;
-        }
-        assert_eq!(refused, Some(AppendRefused::MemoryFull));
-        append(&engine, &ledger, 0, None, false).expect("a delete makes room");
-        append(&engine, &ledger, 0, Some(b"x"), false).expect("there is room");
-    });
-}
-
-#[test]
 fn the_same_number_is_never_a_group_twice() {
     let (_simulation, machine, ledger) = world(3);
     let mut highest = GroupNumber(0);
@@ -160,7 +135,7 @@ fn an_overwritten_value_leaves_the_cache() {
             append(&engine, &ledger, 2, Some(&value), round > 17).expect("there is room");
             settle(&runtime, &engine, &ledger).await;
         }
-        engine.statistics().cached_value_bytes
+        engine.statistics().cached_bytes
     });
     // One value of the first key, three siblings of the second.
     let cached = cached.expect("nothing ends it");

@@ -1,0 +1,149 @@
+//! The state's part in flush, merge and collection: what is due, and what has become of it.
+
+use super::State;
+use crate::base::limits::{
+    COLLECT_DISK_PERCENT, MEMTABLE_MEMORY_PART, REPLAY_BYTES_MAX, REPLAY_BYTES_MIN,
+    REPLAY_DISK_PART,
+};
+use crate::base::marks::mark;
+use crate::engine::frozen::Frozen;
+use crate::engine::log::segment::{self, Segment};
+use crate::engine::manifest::{ReplayFrom, Sealed};
+use crate::engine::memtable::Memtable;
+use crate::engine::runs::{Run, Runs};
+use crate::engine::table::TableId;
+use crate::engine::usage::Usage;
+use crate::runtime::disk::File;
+use std::rc::Rc;
+
+impl State {
+    /// Whether what is in memory should become a table.
+    pub fn wants_freeze(&self) -> bool {
+        let sizes = &self.options.sizes;
+        let replay_max = self.disk_share() / REPLAY_DISK_PART;
+        let replay_max = replay_max.clamp(REPLAY_BYTES_MIN, REPLAY_BYTES_MAX);
+        let part = self.options.memory_bytes / MEMTABLE_MEMORY_PART;
+        let large = self.memtable.bytes() >= sizes.memtable_bytes.unwrap_or(part);
+        let long = self.replay_bytes >= sizes.replay_bytes.unwrap_or(replay_max);
+        let serves = self.poisoned.is_none() && !self.closed;
+        self.frozen.is_none() && self.memtable.keys() > 0 && serves && (large || long)
+    }
+
+    /// Takes the entries out of the way of new ones; they stay readable until `on_flushed`.
+    pub fn freeze(&mut self) {
+        assert!(self.frozen.is_none(), "one memtable is frozen at a time");
+        mark!(Frozen);
+        let memtable = std::mem::take(&mut self.memtable);
+        self.frozen = Some(Frozen::new(
+            memtable,
+            self.writer.seal(),
+            self.next_sequence,
+        ));
+        self.settle_frozen();
+    }
+
+    pub(super) fn settle_frozen(&mut self) {
+        let (durable, chain) = (self.writer.durable(), self.writer.chain());
+        if let (Some(frozen), Some(written)) = (&mut self.frozen, &self.written) {
+            frozen.settle(durable, chain, written, self.replay_bytes);
+        }
+    }
+
+    /// What is to be written as a table, once all of it is durable, and where replay begins behind it.
+    pub fn flushable(&self) -> Option<(Rc<Memtable>, ReplayFrom)> {
+        self.frozen.as_ref()?.flushable()
+    }
+
+    /// The segments that replay will no longer touch.
+    pub fn sealed_before(&self, from: &ReplayFrom) -> Vec<Sealed> {
+        let before = self
+            .segments
+            .iter()
+            .take_while(|segment| segment.number != from.segment);
+        let new = before.filter(|segment| !self.sealed.contains_key(&segment.number));
+        new.filter_map(|segment| self.ends.get(&segment.number).copied())
+            .collect()
+    }
+
+    pub fn runs(&self) -> Rc<Runs> {
+        self.runs.clone()
+    }
+
+    /// A durable manifest names this run, the replay position behind its entries, and what is sealed before that.
+    pub fn on_flushed(&mut self, run: Run, from: ReplayFrom, sealed: Vec<Sealed>) {
+        let frozen = self.frozen.take().expect("it was just written");
+        self.replay_bytes -= frozen.replay_bytes();
+        self.replay_segment = Some(from.segment);
+        for one in sealed {
+            self.ends.remove(&one.segment);
+            self.sealed.insert(one.segment, one);
+        }
+        self.on_merged(&[], run);
+    }
+
+    /// A durable manifest names `run` in the place of the runs named `gone`.
+    pub fn on_merged(&mut self, gone: &[u64], run: Run) {
+        self.runs = Rc::new(self.runs.replace(gone, run));
+        self.share_memory();
+    }
+
+    /// The segment whose collection pays most, if any does, and where its groups end.
+    pub fn victim(&self) -> Option<(Sealed, File)> {
+        if self.closed || self.poisoned.is_some() {
+            return None;
+        }
+        let from = self.replay_segment?;
+        let before = self
+            .segments
+            .iter()
+            .take_while(|segment| segment.number != from);
+        let takes = |segment: &&Segment| {
+            let number = segment.number;
+            self.sealed.contains_key(&number) && !self.stuck.contains(&number)
+        };
+        let candidates: Vec<Segment> = before.filter(takes).copied().collect();
+        let pressed = self.used_bytes() > self.disk_share() / 100 * COLLECT_DISK_PERCENT;
+        let written = self.segment_bytes - self.writer.unwritten_bytes();
+        let number = self.usage.victim(&candidates, written, pressed)?;
+        Some((self.sealed[&number], self.files.get(&number)?.clone()))
+    }
+
+    /// This segment is not collected in this life.
+    pub fn on_stuck(&mut self, segment: u32) {
+        self.stuck.insert(segment);
+    }
+
+    /// A durable manifest no longer names it.
+    pub fn on_removed(&mut self, segment: u32) {
+        self.files.remove(&segment);
+        let bytes = self
+            .segments
+            .iter()
+            .find(|s| s.number == segment)
+            .map_or(0, |s| s.bytes);
+        self.segments.retain(|other| other.number != segment);
+        self.sealed.remove(&segment);
+        self.segment_bytes -= bytes;
+        self.usage.on_removed(segment);
+    }
+
+    pub fn usage(&mut self) -> &mut Usage {
+        &mut self.usage
+    }
+
+    pub fn is_counted(&self) -> bool {
+        self.usage.is_counted()
+    }
+
+    /// The name of the next table to be begun; none is given twice.
+    pub fn next_table(&mut self) -> TableId {
+        let (shard, shards) = (self.options.shard, self.options.shards);
+        let number = segment::next_number(self.highest_table, shard, shards);
+        self.highest_table = Some(number.expect("table numbers outlast any disk"));
+        TableId {
+            identity: self.log.identity,
+            shard,
+            number: number.expect("it was just looked at"),
+        }
+    }
+}
