@@ -94,7 +94,7 @@ pub fn encode(block: &Block) -> Encoded {
 }
 
 /// The block at the front of `bytes`, its length in bytes, and its checksum; `None` if there is no whole one.
-fn decode(bytes: &[u8]) -> Result<Option<(Block, usize, u32)>, FileError> {
+pub fn decode(bytes: &[u8]) -> Result<Option<(Block, usize, u32)>, FileError> {
     let Some(head) = bytes.get(..HEADER_BYTES) else {
         return Ok(None);
     };

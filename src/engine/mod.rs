@@ -9,6 +9,8 @@
 mod cache;
 mod directory;
 mod entry;
+#[cfg(feature = "sim")]
+pub mod fuzz;
 pub mod key;
 mod log;
 mod manifest;
