@@ -179,7 +179,8 @@ pub fn decode_file(bytes: &[u8], shard: u16, generation: u64) -> Result<State, F
     let Some((first, mut offset, mut chain)) = decode(bytes)? else {
         return Err(FileError::Damaged("its first block fails its checksum"));
     };
-    let belongs = first.shard == shard && first.generation == generation && first.sequence == 0;
+    let belongs = first.shard == shard && first.generation == generation;
+    let belongs = belongs && (first.sequence, first.chain) == (0, 0);
     if !belongs {
         return Err(FileError::Damaged(
             "it belongs to another shard or generation",

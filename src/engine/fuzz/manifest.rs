@@ -4,7 +4,7 @@ use crate::base::checksum::crc32c;
 use crate::base::limits::PAGE_BYTES;
 use crate::engine::log::group::Link;
 use crate::engine::log::segment::Segment;
-use crate::engine::manifest::Cut;
+use crate::engine::manifest::{Cut, State};
 use crate::engine::manifest_codec::{self as codec, Block, Edit};
 use crate::engine::manifest_format::*;
 
@@ -23,7 +23,7 @@ const SPOILT_LENGTH: u8 = 64;
 const SPOILT_FILLING: u8 = 128;
 
 /// Each is a page at least, and more of them find nothing more.
-const BLOCKS_MAX: u64 = 12;
+const BLOCKS_MAX: u64 = 6;
 
 /// Blocks, each three bytes (what is spoilt, how many edits, how many words) and its words; then what stands behind.
 pub fn run(data: &[u8]) {
@@ -54,16 +54,32 @@ pub fn run(data: &[u8]) {
 }
 
 fn check(file: &[u8]) {
+    let (mut expected, mut end, mut next, mut behind) = (None, 0, (0, 0), false);
     for page in (0..file.len()).step_by(PAGE_BYTES) {
-        if let Ok(Some((block, len, crc))) = codec::decode(&file[page..]) {
-            let again = codec::encode(&block);
-            assert_eq!(again.crc, crc);
-            assert_eq!(again.bytes, &file[page..page + len]);
+        let Ok(Some((block, len, crc))) = codec::decode(&file[page..]) else {
+            continue;
+        };
+        let again = codec::encode(&block);
+        assert_eq!(again.crc, crc);
+        assert_eq!(again.bytes, &file[page..page + len]);
+        // A block counts if it stands right behind those that count, and is the next of them.
+        let first = State::new(block.identity, SHARD, block.shards);
+        let state = expected.get_or_insert(first);
+        let follows = block.identity == state.identity
+            && block.generation == GENERATION
+            && (block.sequence, block.chain) == next;
+        if page == end && follows {
+            block.edits.iter().for_each(|edit| state.apply(edit));
+            (end, next) = (page + len, (block.sequence + 1, crc));
+        } else if page >= end {
+            behind |= block.identity == state.identity;
         }
     }
     let Ok(state) = codec::decode_file(file, SHARD, GENERATION) else {
         return;
     };
+    assert_eq!(Some(&state), expected.as_ref());
+    assert!(!behind, "blocks that do not follow are left out in silence");
     let rewritten = codec::encode(&Block {
         generation: GENERATION,
         sequence: 0,
@@ -160,5 +176,16 @@ pub fn seeds() -> Vec<Vec<u8>> {
     ]);
     let more = block_seed(vec![Edit::Damaged([3; 16])]);
     let last = block_seed(vec![segment(10), cut]);
-    vec![whole.clone(), more.clone(), [whole, more, last].concat()]
+    let mut seeds = vec![
+        whole.clone(),
+        more.clone(),
+        [&whole[..], &more, &last].concat(),
+    ];
+    for bit in 0..8 {
+        let mut spoilt = more.clone();
+        spoilt[0] = 1 << bit;
+        seeds.push([&whole[..], &spoilt, &last].concat());
+        seeds.push([&spoilt[..], &last].concat());
+    }
+    seeds
 }

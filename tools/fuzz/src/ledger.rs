@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -79,8 +79,11 @@ fn path() -> PathBuf {
 
 pub fn read() -> Result<Vec<Line>, String> {
     let path = path();
-    let text =
-        fs::read_to_string(&path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(format!("cannot read {}: {error}", path.display())),
+    };
     let lines = text.lines().skip(1).enumerate();
     lines
         .map(|(at, line)| Line::parse(line).ok_or(format!("{} line {}", path.display(), at + 2)))

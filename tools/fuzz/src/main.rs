@@ -35,9 +35,6 @@ enum Verb {
     Minimize {
         /// All of them, if none is named
         targets: Vec<String>,
-        /// Longer inputs stay in the working corpus
-        #[arg(long, default_value_t = 2048)]
-        bytes_max: usize,
     },
     /// Run a target once over the bytes of a file, without coverage
     Try { target: String, file: PathBuf },
@@ -60,7 +57,7 @@ struct Run {
 fn main() -> ExitCode {
     let done = match Options::parse().verb {
         Verb::Run(options) => run(&options),
-        Verb::Minimize { targets, bytes_max } => minimize(&targets, bytes_max),
+        Verb::Minimize { targets } => minimize(&targets),
         Verb::Try { target, file } => attempt(&target, &file),
         Verb::Total => total(),
     };
@@ -73,6 +70,9 @@ fn main() -> ExitCode {
         }
     }
 }
+
+/// Bytes of a committed corpus, as text: what is longer stays in the working corpus, the shortest inputs go first.
+const CORPUS_BYTES_MAX: usize = 20 << 10;
 
 /// `tools/fuzz`, wherever this is started from.
 fn home() -> &'static Path {
@@ -134,25 +134,25 @@ fn corpus_path(folder: &str, target: &Target) -> PathBuf {
     home().join(folder).join(target.name.to_owned() + ".hex")
 }
 
-fn minimize(names: &[String], bytes_max: usize) -> Result<bool, String> {
+fn minimize(names: &[String]) -> Result<bool, String> {
     let targets = named(names)?;
     let fuzzer = Fuzzer::build()?;
     for target in targets {
         let inputs = [(target.seeds)(), committed(target)?].concat();
         fuzzer.add(target, &inputs)?;
-        let mut kept = fuzzer.minimized(target)?;
-        let found = kept.len();
-        kept.retain(|input| input.len() <= bytes_max);
-        kept.sort_by_key(|input| (input.len(), input.clone()));
-        let text = corpus::format(&kept);
+        let mut found = fuzzer.minimized(target)?;
+        found.retain(|input| !input.is_empty());
+        found.sort_by_key(|input| (input.len(), input.clone()));
+        let mut text_bytes = 0;
+        let fitting = found.iter().take_while(|input| {
+            text_bytes += 2 * input.len() + 1;
+            text_bytes <= CORPUS_BYTES_MAX
+        });
+        let kept = fitting.count();
         let path = corpus_path("corpus", target);
-        fs::write(&path, &text).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
-        println!(
-            "{}: {} of {found} inputs, {} bytes as text",
-            target.name,
-            kept.len(),
-            text.len()
-        );
+        fs::write(&path, corpus::format(&found[..kept]))
+            .map_err(|e| format!("cannot write {}: {e}", path.display()))?;
+        println!("{}: {kept} of {} inputs", target.name, found.len());
     }
     Ok(true)
 }
