@@ -74,6 +74,10 @@ pub fn frame_seeds() -> Vec<Vec<u8>> {
     }
     let one = encode_request(&mut builder, &Request::default());
     seeds.push([&[10, 0][..], one, one, &one[..14]].concat());
+    // One byte longer than is taken.
+    let mut long = framed(&[0; FRAME_BYTES_MIN + 16 + 1], REQUEST_IDENTIFIER).expect("room");
+    long.splice(0..0, [1, 0]);
+    seeds.push(long);
     seeds
 }
 

@@ -34,6 +34,8 @@ pub fn run(data: &[u8]) {
     let mut joined = record.object.clone();
     joined.join(&record.object);
     assert_eq!(joined, record.object);
+    let mut siblings = record.object.siblings.iter();
+    assert!(siblings.all(|sibling| sibling.dot.counter >= 1));
     let elsewhere = [(segment + 1, offset), (segment, offset + 1)];
     for (segment, offset) in elsewhere {
         let decoded = record::decode(&bytes, segment, offset);
@@ -167,6 +169,19 @@ pub fn sample(
 }
 
 pub fn seeds() -> Vec<Vec<u8>> {
-    let seed = |siblings| [&[3, 40, 0][..], &sample(b"key", siblings, 9, 3, 40)].concat();
-    [0, 1, 4, 6].map(seed).to_vec()
+    let seed = |raw, siblings| {
+        let record = sample(b"key", siblings, 9, 3, 40);
+        [&[3, 40, raw][..], &record].concat()
+    };
+    let mut seeds = [0, 1, 4, 6].map(|siblings| seed(0, siblings)).to_vec();
+    // Refused, each for one field: an arc of another position, a counter of 0, a tombstone's value of one byte.
+    let mut other_arc = seed(RAW_ARC, 2);
+    other_arc[3 + offset_of!(RecordHeader, position) + 7] ^= 0xff;
+    let mut spoilt = [seed(0, 2), seed(0, 2)];
+    let tombstone = spoilt[0].len() - WORD_BYTES - SIBLING_HEADER_BYTES;
+    spoilt[0][tombstone + offset_of!(SiblingHeader, counter)] = 0;
+    spoilt[1][tombstone + offset_of!(SiblingHeader, value_bytes)] = 1;
+    seeds.push(other_arc);
+    seeds.extend(spoilt);
+    seeds
 }
