@@ -17,6 +17,8 @@ pub mod cli;
 pub mod coordinator;
 #[cfg(feature = "server")]
 pub mod engine;
+#[cfg(all(feature = "server", feature = "sim"))]
+pub mod fuzz;
 #[cfg(feature = "server")]
 pub mod node;
 #[cfg(feature = "server")]

@@ -89,6 +89,8 @@ pub const SEGMENTS_AHEAD: usize = 2;
 /// Bytes of records that wait for the log; beyond it, unless a single record is larger, the next one answers
 /// `overloaded`.
 pub const LOG_WAITING_BYTES_MAX: usize = 8 * MIB;
+/// The largest number of a group, a record or a manifest that is believed: counting never comes to it.
+pub const LOG_NUMBER_MAX: u64 = u64::MAX / 2;
 /// Arcs of the circle by which the log tells where a lost group may have been: the top ten bits of a position.
 pub const LOG_ARCS: usize = 1024;
 /// Hundredths of the disk budget at which puts are refused; deletes may use what is left.

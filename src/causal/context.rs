@@ -113,7 +113,8 @@ impl ContextKeys {
 }
 
 impl ContextKey {
-    fn mac(&self, cluster: u128, bucket: &[u8], key: &[u8], body: &[u8]) -> [u8; MAC_BYTES] {
+    /// The MAC of a token for this key of this bucket; `body` is the token up to it.
+    pub fn mac(&self, cluster: u128, bucket: &[u8], key: &[u8], body: &[u8]) -> [u8; MAC_BYTES] {
         // `write` alone takes bytes as they are; the hasher's integer methods add nothing we could
         // document.
         let mut mac = SipHasher24::new_with_key(&self.0);

@@ -163,15 +163,17 @@ async fn check_rubbish(
     }
 }
 
-/// Makes a new segment: file, name and manifest durable, in this order. `None`: there is no space for it now, or no
-/// descriptor.
+/// Makes a new segment: file, name and manifest durable, in this order. `None`: there is no space for it now, no
+/// descriptor, or no number: only damage uses them up, and what is there can still be read.
 pub(super) async fn prepare_segment(
     manifest: &mut Manifest,
     bytes: u64,
 ) -> Result<Option<(u32, File)>, DiskError> {
     let state = manifest.state();
     let next = segment::next_number(state.highest_segment, state.shard, state.shards);
-    let number = next.expect("segment numbers outlast any disk");
+    let Some(number) = next else {
+        return Ok(None);
+    };
     let name = segment::name(number);
     let disk = manifest.disk().clone();
     let file = match disk.open(&name, Open::Create { len: bytes }).await {

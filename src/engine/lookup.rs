@@ -120,6 +120,7 @@ pub(super) struct Merged {
     /// Newest first, each with its next entry.
     runs: Vec<(RunCursor, Option<(Key, TableEntry)>)>,
     started: bool,
+    last: Option<Key>,
 }
 
 impl Merged {
@@ -128,6 +129,7 @@ impl Merged {
         Merged {
             runs: runs.map(|run| (RunCursor::new(run, after), None)).collect(),
             started: false,
+            last: None,
         }
     }
 
@@ -145,6 +147,11 @@ impl Merged {
             return Ok(None);
         };
         let found = self.runs[newest].1.take().expect("it was just looked at");
+        // Only damage puts the tables of a run out of order.
+        if self.last.as_ref().is_some_and(|last| *last >= found.0) {
+            return Err(Unsure::Checksum);
+        }
+        self.last = Some(found.0.clone());
         for (cursor, head) in &mut self.runs {
             if head.as_ref().is_none_or(|(key, _)| *key == found.0) {
                 *head = cursor.next().await?;

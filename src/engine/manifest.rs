@@ -13,7 +13,7 @@ use super::log::segment::Segment;
 use super::manifest_codec::{self as codec, Block, Edit, Encoded};
 use super::manifest_format::MANIFEST_FORMAT;
 use super::outcome::OpenError;
-use crate::base::limits::{MANIFEST_EDIT_BYTES, PAGE_BYTES};
+use crate::base::limits::{LOG_NUMBER_MAX, MANIFEST_EDIT_BYTES, PAGE_BYTES};
 use crate::base::marks::mark;
 use crate::base::planted::planted;
 use crate::runtime::buffer::PageBuffer;
@@ -193,7 +193,7 @@ impl State {
     }
 
     /// The edits that make this state from nothing.
-    fn edits(&self) -> Vec<Edit> {
+    pub fn edits(&self) -> Vec<Edit> {
         let segments = self.segments.iter().map(|segment| Edit::Segment(*segment));
         let cuts = self.cuts.iter().map(|cut| Edit::Cut(*cut));
         let highest = self.highest_segment.map(Edit::HighestSegment);
@@ -213,6 +213,50 @@ impl State {
             .chain(tables)
             .chain(highest_table)
             .collect()
+    }
+
+    /// What nobody writes, right as the checksums may be.
+    fn flaw(&self) -> Option<&'static str> {
+        let mut numbers: Vec<u32> = self.segments.iter().map(|one| one.number).collect();
+        numbers.sort_unstable();
+        if numbers.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Some("it names a segment twice");
+        }
+        let whole = |bytes: u64| bytes.is_multiple_of(PAGE_BYTES as u64);
+        let segments = self.segments.iter().all(|one| whole(one.bytes));
+        if !segments || !self.cuts.iter().all(|cut| whole(cut.offset)) {
+            return Some("it names places that are no whole pages");
+        }
+        let mut groups = self.cuts.iter().map(|cut| cut.next_number);
+        if groups.any(|number| number > LOG_NUMBER_MAX) || self.first_group > LOG_NUMBER_MAX {
+            return Some("its group numbers are beyond counting");
+        }
+        if let Some(from) = &self.replay {
+            let numbers = [from.last.number, from.next_number, from.next_sequence];
+            let counted = numbers.iter().all(|&number| number <= LOG_NUMBER_MAX);
+            if !counted || !whole(from.offset) || from.next_number <= from.last.number {
+                return Some("its replay position is nowhere");
+            }
+        }
+        self.flaw_of_tables()
+    }
+
+    fn flaw_of_tables(&self) -> Option<&'static str> {
+        for sealed in &self.sealed {
+            let mut named = self.segments.iter();
+            let named = named.find(|one| one.number == sealed.segment);
+            let whole = sealed.end.is_multiple_of(PAGE_BYTES as u64);
+            if !whole || named.is_none_or(|one| sealed.end > one.bytes) {
+                return Some("it seals a segment where it does not end");
+            }
+        }
+        let mut numbers: Vec<u32> = self.tables.iter().map(|one| one.number).collect();
+        numbers.sort_unstable();
+        if numbers.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Some("it names a table twice");
+        }
+        let counted = self.tables.iter().all(|one| one.run <= LOG_NUMBER_MAX);
+        (!counted).then_some("its runs are beyond counting")
     }
 
     pub fn segment_bytes(&self) -> u64 {
@@ -239,7 +283,8 @@ fn name(shard: u16, generation: u64) -> String {
 fn parse_name(file: &str, shard: u16) -> Option<u64> {
     let digits = file.strip_prefix(&format!("shard-{shard:03}.manifest-"))?;
     let generation = digits.parse().ok()?;
-    (file == name(shard, generation)).then_some(generation)
+    let counted = generation <= LOG_NUMBER_MAX;
+    (counted && file == name(shard, generation)).then_some(generation)
 }
 
 /// Reads the newest generation. `None`: this shard has none yet.
@@ -254,6 +299,13 @@ pub async fn load(disk: &Disk, shard: u16) -> Result<Option<(u64, State)>, OpenE
     };
     let name = name(shard, generation);
     let file = disk.open(&name, Open::Existing).await?;
+    let damaged = |what| OpenError::Damaged {
+        name: name.clone(),
+        what,
+    };
+    if !file.len().is_multiple_of(PAGE_BYTES as u64) {
+        return Err(damaged("it does not end with a whole page"));
+    }
     // What the page cache or the device's cache alone holds could be read now and be gone after the next power cut.
     file.sync().await?;
     disk.sync_dir("").await?;
@@ -263,8 +315,11 @@ pub async fn load(disk: &Disk, shard: u16) -> Result<Option<(u64, State)>, OpenE
         bytes.extend_from_slice(&file.read_bulk_at(bytes.len() as u64, len).await?[..len]);
     }
     match codec::decode_file(&bytes, shard, generation) {
-        Ok(state) => Ok(Some((generation, state))),
-        Err(codec::FileError::Damaged(what)) => Err(OpenError::Damaged { name, what }),
+        Ok(state) => match state.flaw() {
+            Some(what) => Err(damaged(what)),
+            None => Ok(Some((generation, state))),
+        },
+        Err(codec::FileError::Damaged(what)) => Err(damaged(what)),
         Err(codec::FileError::Newer(found)) => Err(OpenError::NewerFormat {
             name,
             found,

@@ -125,7 +125,7 @@ pub fn encode(block: &Block) -> Encoded {
 }
 
 /// The block at the front of `bytes`, its length in bytes, and its checksum; `None` if there is no whole one.
-fn decode(bytes: &[u8]) -> Result<Option<(Block, usize, u32)>, FileError> {
+pub fn decode(bytes: &[u8]) -> Result<Option<(Block, usize, u32)>, FileError> {
     let Some(head) = bytes.get(..HEADER_BYTES) else {
         return Ok(None);
     };
@@ -239,7 +239,8 @@ pub fn decode_file(bytes: &[u8], shard: u16, generation: u64) -> Result<State, F
     let Some((first, mut offset, mut chain)) = decode(bytes)? else {
         return Err(FileError::Damaged("its first block fails its checksum"));
     };
-    let belongs = first.shard == shard && first.generation == generation && first.sequence == 0;
+    let belongs = first.shard == shard && first.generation == generation;
+    let belongs = belongs && (first.sequence, first.chain) == (0, 0);
     if !belongs {
         return Err(FileError::Damaged(
             "it belongs to another shard or generation",

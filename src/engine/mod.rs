@@ -13,6 +13,8 @@ mod directory;
 mod entry;
 mod flush;
 mod frozen;
+#[cfg(feature = "sim")]
+pub mod fuzz;
 pub mod key;
 mod log;
 mod lookup;

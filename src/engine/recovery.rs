@@ -26,7 +26,7 @@ use super::manifest::{Cut, Sealed, State};
 use super::manifest_codec::Edit;
 use super::memtable::Memtable;
 use super::outcome::OpenError;
-use crate::base::limits::INLINE_VALUE_BYTES_MAX;
+use crate::base::limits::{INLINE_VALUE_BYTES_MAX, LOG_NUMBER_MAX};
 use crate::base::marks::mark;
 use crate::base::planted::planted;
 use crate::causal::object::{Object, Sibling};
@@ -69,6 +69,9 @@ impl Chain {
     fn on_group(&mut self, header: &GroupHeader, arcs: Arcs) -> Result<Option<Lost>, &'static str> {
         if header.number < self.expected {
             return Err("its group numbers go backwards");
+        }
+        if header.number > LOG_NUMBER_MAX {
+            return Err("its group numbers are beyond counting");
         }
         let follows = header.number == self.expected
             && header.previous_number == self.last.number
@@ -327,6 +330,9 @@ impl Replay<'_> {
     ) -> Result<(), OpenError> {
         if record.sequence < self.next_sequence {
             return Err(damaged(segment, "its record sequences go backwards"));
+        }
+        if record.sequence > LOG_NUMBER_MAX {
+            return Err(damaged(segment, "its record sequences are beyond counting"));
         }
         self.next_sequence = record.sequence + 1;
         let location = Location {

@@ -66,7 +66,7 @@ impl<'a> RunWriter<'a> {
         mine: Option<Dot>,
     ) -> Result<(), DiskError> {
         if self.open.is_none() {
-            let id = self.shell.next_table();
+            let id = self.shell.next_table().ok_or_else(no_number)?;
             self.begun.push(id.number);
             self.open = Some(TableWriter::create(self.shell.disk(), id).await?);
         }
@@ -111,6 +111,15 @@ impl<'a> RunWriter<'a> {
         for number in self.begun {
             let _ = self.shell.disk().remove(&table::name(number)).await;
         }
+    }
+}
+
+/// As good as a full disk: nothing is written, and what is there can be read.
+fn no_number() -> DiskError {
+    DiskError {
+        verb: "number",
+        name: table::DIRECTORY.to_string(),
+        cause: DiskCause::NoSpace,
     }
 }
 

@@ -96,7 +96,7 @@ impl Shell {
     }
 
     /// The name of a table that is begun now.
-    pub(super) fn next_table(&self) -> TableId {
+    pub(super) fn next_table(&self) -> Option<TableId> {
         self.state.borrow_mut().next_table()
     }
 

@@ -95,24 +95,71 @@ impl Identity {
     }
 }
 
+/// What `node.toml` says, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeFacts {
+    pub cluster: u128,
+    pub node: u128,
+    pub virtual_nodes: u32,
+    pub shards: u16,
+}
+
+impl NodeFacts {
+    pub fn parse(bytes: &[u8]) -> Result<NodeFacts, IdentityError> {
+        let malformed = |why: &dyn std::fmt::Display| IdentityError::Malformed {
+            why: why.to_string(),
+        };
+        let text = std::str::from_utf8(bytes).map_err(|e| malformed(&e))?;
+        let format = toml::from_str::<FormatOnly>(text)
+            .map_err(|e| malformed(&e))?
+            .format;
+        if format > DIRECTORY_FORMAT {
+            return Err(IdentityError::NewerFormat { found: format });
+        }
+        let file: NodeFile = toml::from_str(text).map_err(|e| malformed(&e))?;
+        let id = |text: &str| u128::from_str_radix(text, 16).map_err(|e| malformed(&e));
+        if !file.virtual_nodes.is_power_of_two() || file.shards == 0 {
+            return Err(malformed(
+                &"virtual_nodes is not a power of two, or shards is zero",
+            ));
+        }
+        Ok(NodeFacts {
+            cluster: id(&file.cluster)?,
+            node: id(&file.node)?,
+            virtual_nodes: file.virtual_nodes,
+            shards: file.shards,
+        })
+    }
+
+    /// The text of the file.
+    pub fn text(&self) -> String {
+        let file = NodeFile {
+            format: DIRECTORY_FORMAT,
+            cluster: format!("{:032x}", self.cluster),
+            node: format!("{:032x}", self.node),
+            virtual_nodes: self.virtual_nodes,
+            shards: self.shards,
+        };
+        toml::to_string(&file).expect("plain numbers and strings are TOML")
+    }
+
+    fn identity(self, secret: [u8; 16], formed: bool) -> Identity {
+        Identity {
+            cluster: self.cluster,
+            node: self.node,
+            virtual_nodes: self.virtual_nodes,
+            shards: self.shards,
+            keys: ContextKeys {
+                current: ContextKey(secret),
+                previous: None,
+            },
+            formed,
+        }
+    }
+}
+
 async fn read(disk: &Disk, bytes: &[u8]) -> Result<Identity, IdentityError> {
-    let malformed = |why: &dyn std::fmt::Display| IdentityError::Malformed {
-        why: why.to_string(),
-    };
-    let text = std::str::from_utf8(bytes).map_err(|e| malformed(&e))?;
-    let format = toml::from_str::<FormatOnly>(text)
-        .map_err(|e| malformed(&e))?
-        .format;
-    if format > DIRECTORY_FORMAT {
-        return Err(IdentityError::NewerFormat { found: format });
-    }
-    let file: NodeFile = toml::from_str(text).map_err(|e| malformed(&e))?;
-    let id = |text: &str| u128::from_str_radix(text, 16).map_err(|e| malformed(&e));
-    if !file.virtual_nodes.is_power_of_two() || file.shards == 0 {
-        return Err(malformed(
-            &"virtual_nodes is not a power of two, or shards is zero",
-        ));
-    }
+    let facts = NodeFacts::parse(bytes)?;
     let secret = disk
         .read_small(SECRET_FILE)
         .await
@@ -121,17 +168,7 @@ async fn read(disk: &Disk, bytes: &[u8]) -> Result<Identity, IdentityError> {
             _ => e.into(),
         })?;
     let secret: [u8; 16] = secret.try_into().map_err(|_| IdentityError::Secret)?;
-    Ok(Identity {
-        cluster: id(&file.cluster)?,
-        node: id(&file.node)?,
-        virtual_nodes: file.virtual_nodes,
-        shards: file.shards,
-        keys: ContextKeys {
-            current: ContextKey(secret),
-            previous: None,
-        },
-        formed: false,
-    })
+    Ok(facts.identity(secret, false))
 }
 
 async fn form(
@@ -155,25 +192,14 @@ async fn form(
     }
     let wide = || (u128::from(runtime.random_u64()) << 64) | u128::from(runtime.random_u64());
     let (cluster, node, secret) = (wide(), wide(), wide().to_le_bytes());
-    disk.replace_small(SECRET_FILE, &secret).await?;
-    let file = NodeFile {
-        format: DIRECTORY_FORMAT,
-        cluster: format!("{cluster:032x}"),
-        node: format!("{node:032x}"),
-        virtual_nodes,
-        shards,
-    };
-    let text = toml::to_string(&file).expect("plain numbers and strings are TOML");
-    disk.replace_small(NODE_FILE, text.as_bytes()).await?;
-    Ok(Identity {
+    let facts = NodeFacts {
         cluster,
         node,
         virtual_nodes,
         shards,
-        keys: ContextKeys {
-            current: ContextKey(secret),
-            previous: None,
-        },
-        formed: true,
-    })
+    };
+    disk.replace_small(SECRET_FILE, &secret).await?;
+    disk.replace_small(NODE_FILE, facts.text().as_bytes())
+        .await?;
+    Ok(facts.identity(secret, true))
 }

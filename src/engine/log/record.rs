@@ -153,7 +153,7 @@ impl<'a> NewRecord<'a> {
 }
 
 /// The checksum that a record at this place must carry; `record` is at least its header.
-fn checksum(segment: u32, offset_words: u32, record: &[u8]) -> u32 {
+pub fn checksum(segment: u32, offset_words: u32, record: &[u8]) -> u32 {
     let place = crc32c(bytemuck::bytes_of(&[segment, offset_words]));
     crc32c_append(place, &record[4..])
 }

@@ -136,14 +136,16 @@ impl State {
     }
 
     /// The name of the next table to be begun; none is given twice.
-    pub fn next_table(&mut self) -> TableId {
+    /// `None`: numbers have run out, which only damage does.
+    pub fn next_table(&mut self) -> Option<TableId> {
         let (shard, shards) = (self.options.shard, self.options.shards);
         let number = segment::next_number(self.highest_table, shard, shards);
-        self.highest_table = Some(number.expect("table numbers outlast any disk"));
-        TableId {
+        let number = number?;
+        self.highest_table = Some(number);
+        Some(TableId {
             identity: self.log.identity,
             shard,
-            number: number.expect("it was just looked at"),
-        }
+            number,
+        })
     }
 }
