@@ -67,6 +67,10 @@ pub const RECV_BUFFER_BYTES: usize = 16 * KIB;
 /// Receive buffers that one connection may hold while its events are not taken.
 pub const RECV_BUFFERS_PER_CONNECTION_MAX: usize = 4;
 
+/// Bytes that a closed connection throws away while it waits for the peer's end: the rest of the longest request that a
+/// well-behaved client may be in the midst of. Beyond it the connection is cut.
+pub const CLOSE_DRAIN_BYTES_MAX: usize = REQUEST_FRAME_BYTES_MAX;
+
 /// Bytes of memory below which a shard has no room for its buffers and a few keys.
 pub const MEMORY_BYTES_MIN: usize = 16 * MIB;
 

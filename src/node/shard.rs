@@ -102,7 +102,9 @@ impl Shard {
             Event::Closed { connection, .. } => {
                 self.connections.close(connection);
             }
-            Event::Connected { connection } => self.net.close(connection),
+            Event::Connected { connection } | Event::Ended { connection } => {
+                self.net.close(connection)
+            }
             Event::Stop => {
                 self.phase = Phase::Stopping;
                 self.net.stop_listening();
