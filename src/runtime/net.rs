@@ -33,8 +33,8 @@ pub enum CloseReason {
     Failed(i32),
 }
 
-/// What happened, in order for each connection: `Accepted` or `Connected`, then chunks and sents, after the last chunk at
-/// most one `Ended`, then one `Closed`.
+/// What happened, in order for each connection: `Accepted` or `Connected`, then chunks and sents, after the last chunk
+/// at most one `Ended`, then one `Closed`.
 #[derive(Debug)]
 pub enum Event {
     Accepted {
@@ -54,8 +54,8 @@ pub enum Event {
         connection: ConnectionId,
         buffer: Vec<u8>,
     },
-    /// The peer sent its end of stream: no further chunk comes. Sends still go, for a peer may end its half and wait for
-    /// replies; the owner closes when it has nothing to say.
+    /// The peer sent its end of stream: no further chunk comes. Sends still go, for a peer may end its half and wait
+    /// for replies; the owner closes when it has nothing to say.
     Ended { connection: ConnectionId },
     /// Nothing more comes from this id. A send in flight has been reported before.
     Closed {

@@ -436,8 +436,8 @@ pub async fn a_cut_send_is_reported(runtime: &Runtime) {
     events.closed(client).await;
 }
 
-/// What was sent before a close arrives, although bytes of the peer were never read here, more than the sockets hold, and
-/// although the peer reads only after all that.
+/// What was sent before a close arrives, although bytes of the peer were never read here, more than the sockets hold,
+/// and although the peer reads only after all that.
 pub async fn a_reply_outlives_unread_bytes(runtime: &Runtime) {
     let net = runtime.net();
     let mut events = Events::of(runtime);

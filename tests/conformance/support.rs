@@ -135,8 +135,8 @@ impl Events {
         self.queue.pop_front()
     }
 
-    /// One `Accepted` or `Connected`, then chunks and sents, after the last chunk at most one `Ended`, then one `Closed`; a
-    /// connect that fails is only closed.
+    /// One `Accepted` or `Connected`, then chunks and sents, after the last chunk at most one `Ended`, then one
+    /// `Closed`; a connect that fails is only closed.
     fn check(&mut self, event: &Event) {
         let (id, next) = match event {
             Event::Accepted { connection, .. } | Event::Connected { connection } => {

@@ -5,14 +5,16 @@
 //! in flight; 4 `Sent` comes before `Closed`, and `Closed` once.
 //!
 //! A connection that its owner closed goes through three stages: its send leaves, its half of the stream is shut, and
-//! what the peer still sends is thrown away until the peer's end. Only then is the descriptor closed: the kernel answers
-//! a close over unread bytes with a reset, and a reset overtakes the reply that said why.
+//! what the peer still sends is thrown away until the peer's end. Only then is the descriptor closed: the kernel
+//! answers a close over unread bytes with a reset, and a reset overtakes the reply that said why.
 #![allow(unsafe_code)]
 
 use super::buffers::Pool;
 use super::ring::{Completion, Kind, Ring, SLOTS_MAX, Tag};
 use super::sockets::RawAddress;
-use crate::base::limits::{CLOSE_DRAIN_BYTES_MAX, RECV_BUFFERS_PER_CONNECTION_MAX};
+use crate::base::limits::{
+    CLOSE_DRAIN_BYTES_MAX, CLOSE_LINGERING_MAX, RECV_BUFFERS_PER_CONNECTION_MAX,
+};
 use crate::runtime::net::{CloseReason, ConnectionId, Event, LINGER, Lease};
 use io_uring::{opcode, types::Fd};
 use std::cell::Cell;
@@ -385,6 +387,7 @@ impl Connections {
                     self.lingering.push_back((Instant::now() + LINGER, id));
                 }
                 self.maintain(ring, id);
+                self.bound_lingering(ring);
             }
             (_, CloseReason::Failed(_)) => {
                 connection.ending.get_or_insert(reason);
@@ -422,6 +425,21 @@ impl Connections {
         }
     }
 
+    /// Those that have ended meanwhile do not count; of the others, the oldest is given up if they are too many.
+    fn bound_lingering(&mut self, ring: &Ring) {
+        if self.lingering.len() <= CLOSE_LINGERING_MAX {
+            return;
+        }
+        let mut lingering = std::mem::take(&mut self.lingering);
+        lingering.retain(|(_, id)| self.get(*id).is_some());
+        let over = lingering.len().saturating_sub(CLOSE_LINGERING_MAX);
+        let given_up: Vec<_> = lingering.drain(..over).collect();
+        self.lingering = lingering;
+        for (_, id) in given_up {
+            self.give_up(ring, id);
+        }
+    }
+
     pub(super) fn is_lingering(&self) -> bool {
         !self.lingering.is_empty()
     }
@@ -438,8 +456,8 @@ impl Connections {
         }
     }
 
-    /// Shuts our half of an ending connection once its send has left, and closes the descriptor once nothing of it is in
-    /// flight and the peer has ended too.
+    /// Shuts our half of an ending connection once its send has left, and closes the descriptor once nothing of it is
+    /// in flight and the peer has ended too.
     fn settle(&mut self, id: ConnectionId) {
         let Some(connection) = self.get(id) else {
             return;
