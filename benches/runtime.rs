@@ -95,6 +95,10 @@ async fn serve(runtime: Runtime, port: mpsc::Sender<SocketAddr>) -> RingStatisti
                     peers.remove(&connection);
                     continue;
                 }
+                Event::Ended { connection } => {
+                    net.close(connection);
+                    continue;
+                }
                 Event::Stop => return runtime.ring_statistics(),
                 Event::Connected { .. } => continue,
             };

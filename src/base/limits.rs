@@ -31,7 +31,7 @@ pub const REQUEST_FRAME_BYTES_MAX: usize = VALUE_BYTES_MAX + FRAME_OVERHEAD_BYTE
 pub const RESPONSE_FRAME_BYTES_MAX: usize =
     SIBLINGS_VALUE_RATIO * VALUE_BYTES_MAX + VALUE_BYTES_MAX + FRAME_OVERHEAD_BYTES_MAX;
 
-/// Connections of a shard; the next one is closed at once, with a typed refusal.
+/// Connections of clients to a shard; the next one is closed at once, with a typed refusal.
 pub const CONNECTIONS_MAX: usize = 10_240;
 /// Requests of one connection that wait for the disk; the next one answers `overloaded`.
 pub const CONNECTION_REQUESTS_MAX: usize = 1024;
@@ -39,9 +39,44 @@ pub const CONNECTION_REQUESTS_MAX: usize = 1024;
 pub const SHARD_REQUESTS_MAX: usize = 32 * 1024;
 /// Unsent reply bytes of a connection at which it is no longer read; it is read again at half.
 pub const CONNECTION_UNSENT_BYTES_MAX: usize = MIB;
-/// Bytes of a buffer that an idle connection keeps for its next frames or replies: a full shard of connections holds
-/// three times this for each.
+/// Bytes of a buffer that is kept for the next frames or replies: of what arrives for each connection that has more to
+/// do, of what leaves for the shard. An idle connection keeps none.
 pub const CONNECTION_KEPT_BYTES_MAX: usize = 32 * KIB;
+/// Empty reply buffers that a shard keeps.
+pub const KEPT_BUFFERS_MAX: usize = 64;
+/// One part in so many of a shard's memory is for unfinished requests and unsent replies of all its connections.
+pub const BUFFER_PART_OF_MEMORY: usize = 4;
+/// Frames and replies up to this many bytes are small: a full buffer budget does not hold them up. One receive buffer.
+pub const SMALL_BYTES_MAX: usize = RECV_BUFFER_BYTES;
+/// Milliseconds without progress after which a connection that holds memory is closed when memory is short: a reader of
+/// 200 KiB/s takes a full megabyte of replies in less.
+pub const CONNECTION_STALL_MS: u64 = 5_000;
+/// The same for the one unfinished frame that is let on while memory is short: the others wait for it.
+pub const FRAME_STALL_MS: u64 = 1_000;
+/// Connections beyond the limit that are told so at a time; one more is closed without a word.
+pub const CONNECTIONS_REFUSED_MAX: usize = 256;
+/// Closed connections that wait for their peer's end; one more, and the oldest is given up.
+pub const CLOSE_LINGERING_MAX: usize = 1024;
+/// Connections of the admin port, apart from those of clients; one more, and the oldest is closed.
+pub const ADMIN_CONNECTIONS_MAX: usize = 32;
+/// Milliseconds that an admin connection may take: a scraper is done in a few.
+pub const ADMIN_MS_MAX: u64 = 10_000;
+/// Descriptors that client connections leave to the admin port, to closed connections that linger, to segments and
+/// tables.
+pub const DESCRIPTORS_RESERVED: u64 = 2048;
+/// Milliseconds between two looks for connections that had their time.
+pub const CONNECTIONS_LOOK_MS: u64 = 500;
+/// Milliseconds that a graceful stop waits for clients to end their side.
+pub const STOP_CLOSE_MS_MAX: u64 = 200;
+/// Work of one connection in one turn of its shard: a request is one, and one more for each 4 KiB of it and its reply.
+/// A turn of a hundred floods takes a few milliseconds.
+pub const TURN_WORK_MAX: usize = 64;
+/// Work of a status report: it is made of text.
+pub const STATUS_WORK: usize = 16;
+/// Events that are handled between two looks at what else is runnable.
+pub const EVENTS_A_BATCH: usize = 128;
+/// Tasks of a shard that wait for the disk on behalf of requests, late ones too; one more is answered `overloaded`.
+pub const DISK_TASKS_MAX: usize = 8 * 1024;
 /// Writes of one key that wait for each other; the next one answers `overloaded`.
 pub const KEY_QUEUE_MAX: usize = 256;
 
@@ -66,6 +101,10 @@ pub const RECV_BUFFERS: u16 = 512;
 pub const RECV_BUFFER_BYTES: usize = 16 * KIB;
 /// Receive buffers that one connection may hold while its events are not taken.
 pub const RECV_BUFFERS_PER_CONNECTION_MAX: usize = 4;
+
+/// Bytes that a closed connection throws away while it waits for the peer's end: the rest of the longest request that a
+/// well-behaved client may be in the midst of. Beyond it the connection is cut.
+pub const CLOSE_DRAIN_BYTES_MAX: usize = REQUEST_FRAME_BYTES_MAX;
 
 /// Bytes of memory below which a shard has no room for its buffers and a few keys.
 pub const MEMORY_BYTES_MIN: usize = 16 * MIB;
@@ -165,4 +204,9 @@ const _: () = assert!(VIRTUAL_NODES_DEFAULT.is_power_of_two());
 const _: () = assert!(COLLECT_DISK_PERCENT < PUT_DISK_PERCENT_MAX);
 const _: () = assert!(200 / MEMTABLE_MEMORY_PART < ENTRIES_MEMORY_PERCENT_MAX);
 const _: () = assert!(ENTRIES_MEMORY_PERCENT_MAX < 100 && COMPACTION_FANOUT < RUNS_MAX);
+const _: () = assert!(
+    CLOSE_LINGERING_MAX + CONNECTIONS_REFUSED_MAX + ADMIN_CONNECTIONS_MAX
+        < DESCRIPTORS_RESERVED as usize
+);
+const _: () = assert!(DISK_TASKS_MAX <= SHARD_REQUESTS_MAX);
 const _: () = assert!(CONNECTION_REQUESTS_MAX <= SHARD_REQUESTS_MAX);

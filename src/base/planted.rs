@@ -58,6 +58,10 @@ table! {
         "A context is handed out from state that is not durable yet.";
     ReusedIncarnation, "RELIABILITY 2.1 family f",
         "An incarnation is persisted and used again after a restart.";
+    DeadlineIgnored, "RELIABILITY 3 deadline propagation",
+        "A request that waits for the disk past its deadline is not answered.";
+    BudgetLeaked, "RELIABILITY 3 put a limit on everything",
+        "What a request was promised of the buffers is not given back when it ends.";
     UnsureServed, "DESIGN decision 14",
         "A poisoned shard goes on serving from memory.";
     FilterFalseNegative, "DESIGN 4 index table",

@@ -59,6 +59,12 @@ impl Mint {
         Some(dot)
     }
 
+    /// Whether the next mint for this key adds no actor to `vector`: it goes on with the counter of `mine`.
+    pub fn continues(&self, mine: Option<Dot>, vector: &VersionVector) -> bool {
+        let ours = mine.filter(|mine| mine.actor.incarnation == self.incarnation);
+        ours.is_some_and(|mine| continued(mine, vector).is_some())
+    }
+
     /// The first dot of an actor that never was.
     fn begin(&mut self) -> Option<Dot> {
         let birth = self.next_birth;

@@ -11,8 +11,14 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// A full shard of connections, and as many again for segments and the rest.
-const OPEN_FILES_WANTED: u64 = 2 * limits::CONNECTIONS_MAX as u64;
+/// A full shard of connections, and what they leave to the rest.
+const OPEN_FILES_WANTED: u64 = limits::CONNECTIONS_MAX as u64 + limits::DESCRIPTORS_RESERVED;
+
+/// Connections that leave descriptors to the admin port, to segments and tables: where there are few, half of them.
+fn connections_max(open_files: u64) -> usize {
+    let left = open_files.saturating_sub(limits::DESCRIPTORS_RESERVED);
+    left.max(open_files / 2).min(limits::CONNECTIONS_MAX as u64) as usize
+}
 
 /// Start a node. Needs no arguments: it serves on the loopback and keeps its data in ./armilla-data.
 #[derive(clap::Args, Debug)]
@@ -43,7 +49,7 @@ pub struct Start {
     /// CPU of the shard, as the kernel counts them [default: the first this process may run on]
     #[arg(long, value_name = "LIST", env = "ARMILLA_CORES")]
     pub cores: Option<String>,
-    /// Memory for keys and cached values: 4GiB, 512MiB, 25%
+    /// Memory for keys, cached values and buffers of connections: 4GiB, 512MiB, 25%
     #[arg(
         long,
         value_name = "SIZE",
@@ -85,7 +91,7 @@ impl Start {
 fn serve(start: &Start) -> Result<(), (Exit, String)> {
     let usage = |message: String| (Exit::Usage, message);
     let failed = |message: String| (Exit::Failed, message);
-    let options = options(start).map_err(usage)?;
+    let mut options = options(start).map_err(usage)?;
     let cpu = cpu(start.cores.as_deref()).map_err(usage)?;
     let missing = preflight::check();
     if !missing.is_empty() {
@@ -93,10 +99,14 @@ fn serve(start: &Start) -> Result<(), (Exit, String)> {
         return Err(failed(lines.join("\narmilla: ")));
     }
     let open_files = preflight::raise_open_files();
+    options.connections_max = connections_max(open_files);
     if open_files < OPEN_FILES_WANTED {
         eprintln!(
-            "note: this process may open {open_files} files; for the most connections a shard takes it wants {} (ulimit -Hn)",
-            OPEN_FILES_WANTED
+            "note: this process may open {open_files} files (ulimit -Hn), so a shard takes {} connections; with {} it \
+             takes {}",
+            options.connections_max,
+            OPEN_FILES_WANTED,
+            limits::CONNECTIONS_MAX
         );
     }
     let handle = runtime::run(cpu, move |runtime| {
@@ -143,8 +153,15 @@ fn options(start: &Start) -> Result<Options, String> {
     };
     let memory = machine_memory();
     let memory_bytes = start.memory.of(memory);
-    if memory_bytes < limits::MEMORY_BYTES_MIN as u64 {
-        return Err(format!("--memory {}: at least 16MiB", start.memory));
+    // Two of the longest requests at once, and as much again for what is stored.
+    let least = (4 * value_bytes_max as u64).max(limits::MEMORY_BYTES_MIN as u64);
+    if memory_bytes < least {
+        return Err(format!(
+            "--memory {}: with values of up to {} at least {}",
+            start.memory,
+            HumanBytes(value_bytes_max as u64),
+            HumanBytes(least)
+        ));
     }
     let disk_bytes = match start.disk {
         None => None,
@@ -163,6 +180,7 @@ fn options(start: &Start) -> Result<Options, String> {
         memory_bytes: memory_bytes as usize,
         sizes: Default::default(),
         value_bytes_max,
+        connections_max: limits::CONNECTIONS_MAX,
         disk_bytes,
     })
 }

@@ -11,9 +11,11 @@ pub struct Options {
     pub listen: SocketAddr,
     pub admin: Option<SocketAddr>,
     pub data: PathBuf,
-    /// Bytes that entries and cached values may take.
+    /// Bytes that entries, cached values and the buffers of connections may take.
     pub memory_bytes: usize,
     pub value_bytes_max: usize,
+    /// Connections of clients to each shard.
+    pub connections_max: usize,
     /// Bytes that the data directory may take; `None`: what it has and what is free at start.
     pub disk_bytes: Option<u64>,
     /// The defaults, but for tests.

@@ -1,9 +1,12 @@
 //! One process: opens the data directory, the ports and the log, then serves until it is asked to stop.
 
 pub mod admin;
+mod away;
+mod budget;
 mod collect;
 pub mod config;
 pub mod connection;
+mod intake;
 mod reads;
 pub mod shard;
 pub mod status;
@@ -219,7 +222,7 @@ async fn open(
     let engine_options = engine::Options {
         shard: 0,
         shards: 1,
-        memory_bytes: options.memory_bytes,
+        memory_bytes: budget::share(options.memory_bytes, options.value_bytes_max).engine_bytes,
         value_bytes_max: options.value_bytes_max,
         disk_bytes,
         sizes: options.sizes,
@@ -233,14 +236,33 @@ async fn open(
 
 /// The one task that takes events.
 async fn serve(shard: SharedShard, net: Net) {
+    let runtime = shard.borrow().runtime.clone();
     let mut events: Vec<Event> = Vec::new();
     loop {
-        net.events(&mut events).await;
-        let mut state = shard.borrow_mut();
-        for event in events.drain(..) {
-            state.on_event(&shard, event);
+        // Who waits for a turn waits for no event.
+        let ready = shard.borrow().connections.ready() > 0;
+        match ready {
+            false => net.events(&mut events).await,
+            true => or(net.events(&mut events), runtime.yield_now()).await,
         }
-        state.flush();
+        {
+            let mut state = shard.borrow_mut();
+            state.begin_turn(&shard);
+            state.flush();
+        }
+        let mut rest = events.drain(..);
+        while rest.len() > 0 {
+            {
+                let mut state = shard.borrow_mut();
+                for event in rest.by_ref().take(limits::EVENTS_A_BATCH) {
+                    state.on_event(&shard, event);
+                }
+                state.flush();
+            }
+            if rest.len() > 0 && runtime.should_yield() {
+                runtime.yield_now().await;
+            }
+        }
     }
 }
 
@@ -266,12 +288,17 @@ async fn commit(shard: SharedShard, engine: Engine, announce: Rc<dyn Fn(Announce
 
 /// Answers what has waited past its deadline: its outcome is unknown.
 async fn deadlines(shard: SharedShard, runtime: Runtime) {
+    let mut ticks = 0;
     loop {
         runtime
             .sleep(Duration::from_millis(limits::DEADLINE_TICK_MS))
             .await;
+        ticks += 1;
         let mut state = shard.borrow_mut();
         state.on_tick();
+        if ticks % (limits::CONNECTIONS_LOOK_MS / limits::DEADLINE_TICK_MS) == 0 {
+            state.look_after_connections();
+        }
         state.flush();
     }
 }
@@ -285,5 +312,12 @@ async fn stop(runtime: &Runtime, shard: &SharedShard, engine: &Engine) {
     // A poisoned log has nothing left to write; its error has been announced.
     let _ = engine.close().await;
     shard.borrow_mut().close_all();
-    runtime.sleep(Duration::from_millis(2)).await;
+    // A reset would overtake the last replies: clients that end their side have them.
+    let deadline = runtime.now().0 + limits::STOP_CLOSE_MS_MAX * 1_000_000;
+    loop {
+        runtime.sleep(Duration::from_millis(2)).await;
+        if shard.borrow().connections.is_empty() || runtime.now().0 >= deadline {
+            return;
+        }
+    }
 }

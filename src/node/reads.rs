@@ -39,11 +39,16 @@ pub fn on_get(shard: &mut Shard, shared: &SharedShard, id: ConnectionId, request
     let lookup = engine(shard).lookup(key);
     match lookup {
         Lookup::MustRead => {
+            let Some(leave) = shard.leave(asker) else {
+                return;
+            };
             let (shared, key, engine) = (shared.clone(), Key::from(key), engine(shard).clone());
             shard.runtime.clone().spawn(Queue::Foreground, async move {
                 let found = engine.lookup_slow(key.as_ref()).await;
                 let mut shard = shared.borrow_mut();
-                on_lookup(&mut shard, &shared, asker, key.as_ref(), found, quorum);
+                if let Some(asker) = shard.back(leave) {
+                    on_lookup(&mut shard, &shared, asker, key.as_ref(), found, quorum);
+                }
                 shard.flush();
             });
         }
@@ -77,7 +82,9 @@ fn on_lookup(
                 return answer(shard, shared, asker, key, Some(entry), quorum);
             }
             let group = entry.group;
-            shard.promise(&mut asker, value_bytes(&entry.object));
+            if !shard.promise(&mut asker, value_bytes(&entry.object)) {
+                return;
+            }
             let waiting = Waiting::Get {
                 key: Key::from(key),
                 entry,
@@ -107,36 +114,40 @@ pub fn answer(
     let Some(object) = object else {
         return reply(shard, asker, key, None, &[], receipt);
     };
-    let engine = engine(shard);
+    let store = engine(shard);
     let cached: Option<Vec<Value>> = shown(&object.siblings)
         .map(|s| match s.kind {
             Kind::ValueLost => Some(Err(Unsure::Checksum)),
-            Kind::Value | Kind::Tombstone => engine.cached_value(&s.value).map(Ok),
+            Kind::Value | Kind::Tombstone => store.cached_value(&s.value).map(Ok),
         })
         .collect();
+    // In memory or not: the reply is made of them.
+    if !shard.promise(&mut asker, value_bytes(&object)) {
+        return;
+    }
     if let Some(values) = cached {
         return reply(shard, asker, key, Some(&object), &values, receipt);
     }
-    let (shared, key, engine) = (shared.clone(), Key::from(key), engine.clone());
-    shard.promise(&mut asker, value_bytes(&object));
+    let Some(leave) = shard.leave(asker) else {
+        return;
+    };
+    let (shared, key, engine) = (shared.clone(), Key::from(key), engine(shard).clone());
     shard.runtime.clone().spawn(Queue::Foreground, async move {
         let values = read_values(&engine, key.as_ref(), &object).await;
         if values.contains(&Err(Unsure::Moved)) {
             mark!(ValueMoved);
             let found = engine.lookup_slow(key.as_ref()).await;
             let mut shard = shared.borrow_mut();
-            on_lookup(&mut shard, &shared, asker, key.as_ref(), found, quorum);
+            if let Some(asker) = shard.back(leave) {
+                on_lookup(&mut shard, &shared, asker, key.as_ref(), found, quorum);
+            }
             return shard.flush();
         }
         let mut shard = shared.borrow_mut();
-        reply(
-            &mut shard,
-            asker,
-            key.as_ref(),
-            Some(&object),
-            &values,
-            receipt,
-        );
+        if let Some(asker) = shard.back(leave) {
+            let object = Some(&*object);
+            reply(&mut shard, asker, key.as_ref(), object, &values, receipt);
+        }
         shard.flush();
     });
 }

@@ -5,12 +5,15 @@
 //! here.
 
 use super::admin;
+use super::away::{Away, Back, Leave};
+use super::budget::{self, Budget};
 use super::config::{Options, Ports};
 use super::connection::Connections;
 use super::status::{Counters, Phase};
 use super::waiters::{Asker, Waiter, Waiters, Waiting};
 use super::{reads, writes};
 use crate::base::limits;
+use crate::base::planted::planted;
 use crate::base::units::Nanos;
 use crate::causal::actor::Mint;
 use crate::coordinator::put::Verdict;
@@ -18,11 +21,10 @@ use crate::engine::{Engine, GroupNumber};
 use crate::replica::identity::Identity;
 use crate::replica::key_queue::KeyQueue;
 use crate::runtime::Runtime;
-use crate::runtime::net::{ConnectionId, Door, Event, Net};
+use crate::runtime::net::{ConnectionId, Event, Net};
 use crate::runtime::notify::Notify;
 use crate::wire::PROTOCOL_VERSION as PROTOCOL;
 use crate::wire::codec::{self, RequestLimits};
-use crate::wire::frame::{self, REQUEST_IDENTIFIER, Split};
 use crate::wire::message::{HelloReply, Op, Receipt, Reply, Request, Status};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -47,13 +49,19 @@ pub struct Shard {
     /// Replay: bytes done, bytes in all.
     pub replayed: (u64, u64),
     pub waiters: Waiters,
+    /// Requests whose task reads the disk.
+    pub away: Away,
     pub connections: Connections,
+    /// Connections of clients that this shard takes.
+    pub connections_max: usize,
     pub counters: Counters,
     /// Requests under way, of all connections.
     pub in_flight: usize,
     pub started: Nanos,
     /// Set when somebody asked this node to stop.
     pub stopping: Rc<Notify>,
+    /// Work of this turn beyond one for each request.
+    pub more_work: usize,
     builder: codec::Builder,
 }
 
@@ -71,6 +79,7 @@ pub fn begin_serving(shard: &SharedShard, engine: Engine, mint: Mint) {
 
 impl Shard {
     pub fn new(runtime: &Runtime, options: &Options, ports: &Ports, identity: &Identity) -> Shard {
+        let shares = budget::share(options.memory_bytes, options.value_bytes_max);
         Shard {
             runtime: runtime.clone(),
             net: runtime.net(),
@@ -83,11 +92,14 @@ impl Shard {
             phase: Phase::Starting,
             replayed: (0, 0),
             waiters: Waiters::default(),
-            connections: Connections::default(),
+            away: Away::default(),
+            connections: Connections::new(Budget::new(shares.buffer_bytes)),
+            connections_max: options.connections_max,
             counters: Counters::default(),
             in_flight: 0,
             started: runtime.now(),
             stopping: Rc::new(Notify::default()),
+            more_work: 0,
             builder: codec::Builder::default(),
         }
     }
@@ -98,10 +110,9 @@ impl Shard {
                 connection, door, ..
             } => self.on_accepted(connection, door),
             Event::Chunk { connection, bytes } => self.on_chunk(shared, connection, &bytes),
-            Event::Sent { connection, buffer } => self.on_sent(shared, connection, buffer),
-            Event::Closed { connection, .. } => {
-                self.connections.close(connection);
-            }
+            Event::Sent { connection, buffer } => self.on_sent(connection, buffer),
+            Event::Ended { connection } => self.on_ended(connection),
+            Event::Closed { connection, .. } => self.connections.close(connection),
             Event::Connected { connection } => self.net.close(connection),
             Event::Stop => {
                 self.phase = Phase::Stopping;
@@ -116,96 +127,7 @@ impl Shard {
         self.connections.flush(&self.net);
     }
 
-    fn on_accepted(&mut self, id: ConnectionId, door: Door) {
-        self.counters.connections_accepted += 1;
-        self.connections.open(id, door);
-        if self.connections.len() > limits::CONNECTIONS_MAX {
-            self.counters.connections_refused += 1;
-            let message = "too many connections to this node; close some, or ask another node";
-            self.reply_message(id, 0, Status::Overloaded, message);
-            self.close_after_replies(id);
-        }
-    }
-
-    fn on_chunk(&mut self, shared: &SharedShard, id: ConnectionId, bytes: &[u8]) {
-        let Some(connection) = self.connections.get(id) else {
-            return;
-        };
-        if connection.inbox.is_empty() {
-            // The usual case: whole frames, served from the ring's own buffer.
-            let used = self.consume(shared, id, bytes);
-            if let Some(connection) = self.connections.get(id) {
-                connection.inbox.extend_from_slice(&bytes[used..]);
-            }
-        } else {
-            connection.inbox.extend_from_slice(bytes);
-            self.consume_inbox(shared, id);
-        }
-    }
-
-    fn on_sent(&mut self, shared: &SharedShard, id: ConnectionId, buffer: Vec<u8>) {
-        let Some(connection) = self.connections.get(id) else {
-            return;
-        };
-        connection.on_sent(buffer, &self.net);
-        if !connection.is_clogged() && !connection.inbox.is_empty() {
-            self.consume_inbox(shared, id);
-        }
-        self.connections.touch(id);
-    }
-
-    fn consume_inbox(&mut self, shared: &SharedShard, id: ConnectionId) {
-        let Some(connection) = self.connections.get(id) else {
-            return;
-        };
-        let mut inbox = std::mem::take(&mut connection.inbox);
-        let used = self.consume(shared, id, &inbox);
-        inbox.drain(..used);
-        if inbox.is_empty() && inbox.capacity() > limits::CONNECTION_KEPT_BYTES_MAX {
-            inbox = Vec::new();
-        }
-        if let Some(connection) = self.connections.get(id) {
-            connection.inbox = inbox;
-        }
-    }
-
-    /// Serves the whole requests at the front of `bytes`; returns how many bytes they took.
-    fn consume(&mut self, shared: &SharedShard, id: ConnectionId, bytes: &[u8]) -> usize {
-        let mut used = 0;
-        loop {
-            let Some(connection) = self.connections.get(id) else {
-                return bytes.len();
-            };
-            if connection.is_closing() {
-                return bytes.len();
-            }
-            if connection.is_clogged() {
-                return used;
-            }
-            let rest = &bytes[used..];
-            if connection.door == Door::Admin {
-                return used + self.on_admin(id, rest);
-            }
-            match frame::split(
-                rest,
-                REQUEST_IDENTIFIER,
-                self.request_limits.frame_bytes_max(),
-            ) {
-                Split::NeedMore { .. } => return used,
-                Split::Frame { len } => {
-                    used += len;
-                    self.on_frame(shared, id, &rest[..len]);
-                }
-                Split::Bad(why) => {
-                    self.counters.frames_refused += 1;
-                    self.reply_message(id, 0, Status::BadRequest, &why.to_string());
-                    self.close_after_replies(id);
-                }
-            }
-        }
-    }
-
-    fn on_admin(&mut self, id: ConnectionId, bytes: &[u8]) -> usize {
+    pub fn on_admin(&mut self, id: ConnectionId, bytes: &[u8]) -> usize {
         let answer = admin::answer(bytes, self);
         let used = answer.used;
         if let Some(connection) = self.connections.get(id) {
@@ -218,7 +140,7 @@ impl Shard {
         used
     }
 
-    fn on_frame(&mut self, shared: &SharedShard, id: ConnectionId, frame: &[u8]) {
+    pub fn on_frame(&mut self, shared: &SharedShard, id: ConnectionId, frame: &[u8]) {
         match codec::decode_request(frame, self.request_limits) {
             Ok(request) => self.on_request(shared, id, &request),
             Err(bad) => {
@@ -290,6 +212,7 @@ impl Shard {
     }
 
     fn on_status(&mut self, id: ConnectionId, request: u64) {
+        self.more_work += limits::STATUS_WORK;
         let json = super::status::report(self).to_string();
         let serves = self.phase == Phase::Serving;
         let reply = Reply {
@@ -344,6 +267,9 @@ impl Shard {
 
     /// Looks for requests past their deadline.
     pub fn on_tick(&mut self) {
+        if !planted!(DeadlineIgnored) {
+            self.end_late();
+        }
         for Waiter { asker, waiting } in self.waiters.expired(self.runtime.now()) {
             match waiting {
                 Waiting::Put(put) => self.finish_put(asker, put.on_deadline()),
@@ -383,18 +309,75 @@ impl Shard {
         }
     }
 
-    /// The reply will hold so many bytes of values: until it is made, the connection counts them as unsent.
-    pub fn promise(&mut self, asker: &mut Asker, bytes: usize) {
+    /// Answers what waits for the disk, or for its key's turn, past its deadline. Nothing of it was minted.
+    fn end_late(&mut self) {
+        let now = self.runtime.now();
+        let message = "the disk did not answer in time; nothing was changed";
+        for asker in self.away.expired(now) {
+            // What its task holds is given back by the task.
+            self.release(asker);
+            self.reply_message(asker.connection, asker.request, Status::Overloaded, message);
+        }
+        let Some(store) = &mut self.store else {
+            return;
+        };
+        for job in store.key_queue.take(|job| job.asker.deadline <= now) {
+            let message =
+                "other writes of this key were before it until its deadline; nothing was changed";
+            self.finish_message(job.asker, Status::Overloaded, message);
+        }
+    }
+
+    /// The reply, or the waiting request, will hold so many bytes of values: until then they count for the connection
+    /// as unsent, and for the shard's budget. False: there is no room for them, and the request has been answered.
+    pub fn promise(&mut self, asker: &mut Asker, bytes: usize) -> bool {
+        let more = bytes.saturating_sub(asker.promised);
+        if !self.connections.budget.has_room_for_values(more) {
+            let message = "no memory is left for the values of this request; \
+                           ask for fewer at a time, read the replies faster, or raise --memory";
+            self.finish_message(*asker, Status::Overloaded, message);
+            return false;
+        }
+        self.connections.budget.change(0, more);
+        asker.promised += more;
         if let Some(connection) = self.connections.get(asker.connection) {
-            connection.promised = connection.promised + bytes - asker.promised;
-            asker.promised = bytes;
+            connection.promised += more;
             // It may be clogged now.
             self.connections.touch(asker.connection);
+        }
+        true
+    }
+
+    /// The request goes on in a task that waits for the disk. `None`: too many do, and it has been answered.
+    pub fn leave(&mut self, asker: Asker) -> Option<Leave> {
+        if self.away.len() >= limits::DISK_TASKS_MAX {
+            let message = "too many requests wait for the disk; send fewer at a time";
+            self.finish_message(asker, Status::Overloaded, message);
+            return None;
+        }
+        Some(self.away.leave(asker))
+    }
+
+    /// The task is back. `None`: its request was answered when its deadline passed.
+    pub fn back(&mut self, leave: Leave) -> Option<Asker> {
+        match self.away.back(leave) {
+            Back::InTime(asker) => Some(asker),
+            Back::TooLate(asker) => {
+                self.connections.budget.change(asker.promised, 0);
+                None
+            }
         }
     }
 
     /// Ends what `begin` registered; the reply itself is the caller's.
     pub fn end(&mut self, asker: Asker) {
+        if !planted!(BudgetLeaked) {
+            self.connections.budget.change(asker.promised, 0);
+        }
+        self.release(asker);
+    }
+
+    fn release(&mut self, asker: Asker) {
         assert!(self.in_flight > 0, "a request ended that was not begun");
         self.in_flight -= 1;
         if let Some(connection) = self.connections.get(asker.connection) {
@@ -432,15 +415,8 @@ impl Shard {
     /// Puts a reply into the connection's outbox; `flush` sends it.
     pub fn reply(&mut self, id: ConnectionId, reply: &Reply<'_>) {
         self.counters.on_reply(reply.status);
-        if let Some(connection) = self.connections.get(id) {
-            codec::encode_reply_into(&mut connection.outbox, &mut self.builder, reply);
-            self.connections.touch(id);
-        }
-    }
-
-    fn close_after_replies(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.connections.get(id) {
-            connection.close_after_replies();
+        if let Some(outbox) = self.connections.outbox(id) {
+            codec::encode_reply_into(outbox, &mut self.builder, reply);
             self.connections.touch(id);
         }
     }

@@ -41,6 +41,8 @@ impl Phase {
 pub struct Counters {
     pub connections_accepted: u64,
     pub connections_refused: u64,
+    /// Closed because memory was short and they held some without moving it.
+    pub connections_stalled: u64,
     pub frames_refused: u64,
     pub requests: u64,
     pub replies_done: u64,
@@ -87,6 +89,14 @@ pub fn report(shard: &Shard) -> Value {
         "frames_refused": counters.frames_refused,
         "connections_accepted": counters.connections_accepted,
         "connections_refused": counters.connections_refused,
+        "connections_stalled": counters.connections_stalled,
+        "connections_max": shard.connections_max,
+        "admin_connections": shard.connections.admins(),
+        "disk_tasks": shard.away.len(),
+        "buffers": {
+            "bytes": shard.connections.budget.used(),
+            "bytes_max": shard.connections.budget.bytes_max(),
+        },
         "replay": { "bytes_done": shard.replayed.0, "bytes": shard.replayed.1 },
     });
     let ring = shard.runtime.ring_statistics();

@@ -1,5 +1,6 @@
 //! Puts and deletes: lookup, join, mint, append; the reply waits for the commit group.
 
+use super::away::Leave;
 use super::reads::{COPIES, MEMBERS};
 use super::shard::{Shard, SharedShard};
 use super::waiters::{Asker, Waiter, Waiting};
@@ -21,7 +22,7 @@ use crate::wire::message::{Op, PutMode, Request, Status};
 
 /// A write that waits for its key's turn: owns what the frame held.
 pub struct Job {
-    asker: Asker,
+    pub asker: Asker,
     quorum: Quorum,
     key: Key,
     value: Option<Vec<u8>>,
@@ -62,7 +63,7 @@ pub fn on_write(shard: &mut Shard, shared: &SharedShard, id: ConnectionId, reque
         bucket: request.bucket,
         key: request.key,
     };
-    let asker = shard.begin(id, request);
+    let mut asker = shard.begin(id, request);
     let write = Write {
         bucket: request.bucket,
         key: request.key,
@@ -73,6 +74,10 @@ pub fn on_write(shard: &mut Shard, shared: &SharedShard, id: ConnectionId, reque
     };
     let store = shard.store.as_mut().expect("a serving shard has a store");
     if store.key_queue.is_busy(key) && !planted!(JoinWithoutKeyQueue) {
+        if !shard.promise(&mut asker, request.value.len() + request.context.len()) {
+            return;
+        }
+        let store = shard.store.as_mut().expect("a serving shard has a store");
         let job = job(asker, quorum, key, &write);
         if store.key_queue.wait(key, job).is_err() {
             let message = "too many writes of this key wait for each other";
@@ -82,11 +87,18 @@ pub fn on_write(shard: &mut Shard, shared: &SharedShard, id: ConnectionId, reque
     }
     match store.engine.lookup(key) {
         Lookup::MustRead => {
+            if !shard.promise(&mut asker, request.value.len() + request.context.len()) {
+                return;
+            }
+            let Some(leave) = shard.leave(asker) else {
+                return;
+            };
             let job = job(asker, quorum, key, &write);
+            let store = shard.store.as_mut().expect("a serving shard has a store");
             if !planted!(JoinWithoutKeyQueue) {
                 store.key_queue.begin(key);
             }
-            spawn(shard, shared, job);
+            spawn(shard, shared, job, leave);
         }
         found => on_lookup(shard, asker, quorum, key, write, found),
     }
@@ -127,7 +139,7 @@ fn rule(shard: &Shard, request: &Request<'_>) -> Result<Rule, String> {
 }
 
 /// Reads the key, writes, and goes on with the writes of the key that came meanwhile.
-fn spawn(shard: &Shard, shared: &SharedShard, first: Job) {
+fn spawn(shard: &Shard, shared: &SharedShard, first: Job, leave: Leave) {
     let shared = shared.clone();
     let engine = shard
         .store
@@ -136,36 +148,43 @@ fn spawn(shard: &Shard, shared: &SharedShard, first: Job) {
         .engine
         .clone();
     shard.runtime.spawn(Queue::Foreground, async move {
-        let mut job = first;
+        let (mut job, mut leave) = (first, leave);
         loop {
             let found = engine.lookup_slow(job.key.as_ref()).await;
             let mut shard = shared.borrow_mut();
-            on_lookup(
-                &mut shard,
-                job.asker,
-                job.quorum,
-                job.key.as_ref(),
-                job.write(),
-                found,
-            );
-            shard.flush();
-            if planted!(JoinWithoutKeyQueue) {
-                return;
+            // One that came back too late has been answered: nothing of it may be minted now.
+            if let Some(asker) = shard.back(leave) {
+                let (key, write) = (job.key.as_ref(), job.write());
+                on_lookup(&mut shard, asker, job.quorum, key, write, found);
             }
-            let store = shard.store.as_mut().expect("a serving shard has a store");
-            match store.key_queue.next(job.key.as_ref()) {
-                Some(next) => job = next,
+            let next = match planted!(JoinWithoutKeyQueue) {
+                true => None,
+                false => next(&mut shard, job.key.as_ref()),
+            };
+            shard.flush();
+            match next {
+                Some(next) => (job, leave) = next,
                 None => return,
             }
         }
     });
 }
 
+/// The write of the key whose turn it is now.
+fn next(shard: &mut Shard, key: KeyRef<'_>) -> Option<(Job, Leave)> {
+    loop {
+        let store = shard.store.as_mut().expect("a serving shard has a store");
+        let job = store.key_queue.next(key)?;
+        if let Some(leave) = shard.leave(job.asker) {
+            return Some((job, leave));
+        }
+    }
+}
+
 /// Ends a turn that somebody else than a write had: the next write of the key, if one waits, has its turn.
 pub fn end_turn(shard: &mut Shard, shared: &SharedShard, key: KeyRef<'_>) {
-    let store = shard.store.as_mut().expect("a serving shard has a store");
-    if let Some(next) = store.key_queue.next(key) {
-        spawn(shard, shared, next);
+    if let Some((job, leave)) = next(shard, key) {
+        spawn(shard, shared, job, leave);
     }
 }
 

@@ -59,6 +59,20 @@ impl<W> KeyQueue<W> {
         next
     }
 
+    /// Takes out the waiting writes that `which` chooses; those whose turn it is are not among them.
+    pub fn take(&mut self, which: impl Fn(&W) -> bool) -> Vec<W> {
+        let mut taken = Vec::new();
+        for waiting in self.busy.values_mut() {
+            if waiting.iter().any(&which) {
+                let (out, left) = std::mem::take(waiting).into_iter().partition(&which);
+                *waiting = left;
+                let out: VecDeque<W> = out;
+                taken.extend(out);
+            }
+        }
+        taken
+    }
+
     pub fn len(&self) -> usize {
         self.busy.values().map(|waiting| 1 + waiting.len()).sum()
     }
@@ -99,6 +113,19 @@ mod tests {
         );
         assert_eq!(queue.next(key(b"a")), None);
         assert!(!queue.is_busy(key(b"a")));
+    }
+
+    #[test]
+    fn chosen_writes_leave_the_queue_and_the_others_keep_their_order() {
+        let mut queue = KeyQueue::default();
+        queue.begin(key(b"a"));
+        for n in 0..6 {
+            queue.wait(key(b"a"), n).unwrap();
+        }
+        assert_eq!(queue.take(|n| n % 2 == 0), [0, 2, 4]);
+        assert!(queue.take(|n| *n == 2).is_empty());
+        let left: Vec<_> = (0..4).map(|_| queue.next(key(b"a"))).collect();
+        assert_eq!(left, [Some(1), Some(3), Some(5), None]);
     }
 
     #[test]

@@ -65,7 +65,9 @@ pub enum Refusal {
         "the concurrent values of the key would take {bytes} bytes (limit {limit}): get it, merge the values, and put the result with the context of that get"
     )]
     SiblingsTooLarge { bytes: usize, limit: usize },
-    #[error("the context names {count} actors (limit {limit})")]
+    #[error(
+        "the history of this key names {count} writers (limit {limit}), and none of them may be forgotten yet: get its value and put it under another key, which begins a history of its own"
+    )]
     VectorTooLong { count: usize, limit: usize },
     #[error("this shard has minted all it can in this life")]
     BirthsUsedUp,
@@ -108,14 +110,16 @@ pub fn plan<'a>(
     }
     let mut seen = local.clone();
     seen.join(context);
-    if seen.entries().len() >= limits::VECTOR_ENTRIES_MAX {
-        let count = seen.entries().len();
+    let mine = entry.and_then(|e| e.mine);
+    let count = seen.entries().len();
+    // One that goes on with its own counter adds no actor.
+    if count >= limits::VECTOR_ENTRIES_MAX && !mint.continues(mine, &seen) {
         return refused(Refusal::VectorTooLong {
             count,
             limit: limits::VECTOR_ENTRIES_MAX,
         });
     }
-    let Some(dot) = mint.mint(entry.and_then(|e| e.mine), &seen) else {
+    let Some(dot) = mint.mint(mine, &seen) else {
         return refused(Refusal::BirthsUsedUp);
     };
     assert!(!seen.contains(dot), "a new dot has been seen before");
@@ -388,5 +392,33 @@ mod tests {
         let resolving = Rule::Seen(entry.object.vector.clone());
         let resolved = plan_on(Some(&entry), write(&value, &resolving, 999), &mut mint);
         assert_eq!(stored(resolved, 999).object.siblings.len(), 1);
+    }
+
+    /// A full vector refuses new actors and says what to do; the actor that wrote last goes on.
+    #[test]
+    fn a_full_vector_takes_writes_of_its_last_actor_only() {
+        let mut mint = mint();
+        let mut entry = stored(
+            plan_on(None, write(b"1", &Rule::Overwrite, 1), &mut mint),
+            1,
+        );
+        let mut object = (*entry.object).clone();
+        for n in 1..limits::VECTOR_ENTRIES_MAX as u64 {
+            let actor = crate::causal::dot::Actor {
+                incarnation: Incarnation(1_000 + n),
+                birth: 0,
+            };
+            object.vector.add(Dot { actor, counter: 1 });
+        }
+        entry.object = Rc::new(object);
+        let again = plan_on(Some(&entry), write(b"2", &Rule::Overwrite, 2), &mut mint);
+        let entry = stored(again, 2);
+        assert!(entry.object.vector.fits());
+        let mut other = Mint::new(Incarnation(2));
+        let refused = plan_on(Some(&entry), write(b"3", &Rule::Overwrite, 3), &mut other);
+        let Planned::Refused { why, .. } = refused else {
+            panic!("{refused:?}")
+        };
+        assert!(why.to_string().contains("another key"), "{why}");
     }
 }

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// How long a send in flight may keep a closed connection open; what has not left by then is lost.
+/// How long a send in flight, or a peer that does not end its stream, may keep a closed connection open; what has not
+/// left by then is lost.
 pub const LINGER: Duration = Duration::from_secs(2);
 
 /// A connection of this executor: a slot and the generation of its use, so that a late event never hits a new
@@ -26,13 +27,14 @@ pub enum Door {
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
-    /// The other side sent its end of stream, or we closed.
+    /// We closed.
     Finished,
     /// An errno, for example 104 for a reset.
     Failed(i32),
 }
 
-/// What happened, in order for each connection: `Accepted` or `Connected`, then chunks and sents, then one `Closed`.
+/// What happened, in order for each connection: `Accepted` or `Connected`, then chunks and sents, after the last chunk
+/// at most one `Ended`, then one `Closed`.
 #[derive(Debug)]
 pub enum Event {
     Accepted {
@@ -52,6 +54,9 @@ pub enum Event {
         connection: ConnectionId,
         buffer: Vec<u8>,
     },
+    /// The peer sent its end of stream: no further chunk comes. Sends still go, for a peer may end its half and wait
+    /// for replies; the owner closes when it has nothing to say.
+    Ended { connection: ConnectionId },
     /// Nothing more comes from this id. A send in flight has been reported before.
     Closed {
         connection: ConnectionId,
@@ -150,8 +155,9 @@ impl Net {
             Net::Simulated(x) => x.resume(connection),
         }
     }
-    /// Ends the connection in both directions after the send in flight, if any, which has `LINGER` to leave;
-    /// answered by `Closed`.
+    /// Ends the connection after the send in flight, if any; answered by `Closed`. What the peer still sends is taken
+    /// and thrown away until its own end of stream, for at most `LINGER` and `CLOSE_DRAIN_BYTES_MAX`: bytes left unread
+    /// would make the kernel send a reset, which destroys what the peer has not read yet. Paused or not.
     pub fn close(&self, connection: ConnectionId) {
         match self {
             Net::Glommio(x) => x.close(connection),

@@ -142,6 +142,10 @@ impl Client {
                         return Some(connection);
                     }
                     Event::Closed { connection: id, .. } if id == connection => return None,
+                    Event::Ended { connection: id } if id == connection => {
+                        self.net.close(connection);
+                        return None;
+                    }
                     _ => {}
                 }
             }
@@ -219,7 +223,12 @@ impl Client {
                         self.on_bytes();
                     }
                     Event::Sent { connection: id, .. } if id == connection => sent = true,
-                    Event::Closed { connection: id, .. } if id == connection => return false,
+                    // A node that ends its stream has said all it will.
+                    Event::Closed { connection: id, .. } | Event::Ended { connection: id }
+                        if id == connection =>
+                    {
+                        return false;
+                    }
                     _ => {}
                 }
             }

@@ -2,6 +2,7 @@
 
 pub mod checker;
 pub mod client;
+pub mod hostile;
 pub mod model;
 pub mod nemesis;
 pub mod workload;

@@ -7,6 +7,7 @@ use super::checker::{Checker, Recovered};
 use super::client::{Client, Shared};
 use super::nemesis::{Ending, Nemesis};
 use super::workload::Workload;
+use crate::base::limits;
 use crate::base::planted::{self, Planted};
 use crate::base::rng::Rng;
 use crate::base::units::{KIB, MIB, Nanos};
@@ -128,13 +129,14 @@ impl World {
             admin: None,
             data: "data".into(),
             // Small enough, now and then, that values leave the cache and are read back from the log.
-            memory_bytes: [MIB / 2, 4 * MIB, 64 * MIB][rng.below(3) as usize],
+            memory_bytes: [2 * MIB, 16 * MIB, 128 * MIB][rng.below(3) as usize],
             value_bytes_max: if small { 64 * KIB } else { MIB },
             sizes: if small {
                 Sizes::SMALL
             } else {
                 Sizes::default()
             },
+            connections_max: limits::CONNECTIONS_MAX,
             disk_bytes: None,
         };
         World {

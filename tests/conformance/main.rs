@@ -49,6 +49,7 @@ shared! {
         net::timer_reply_leaves_at_once,
         net::reused_slots, net::misuse_is_a_panic, net::close_while_connecting, net::nothing_comes_after_a_close,
         net::the_end_waits_for_resume, net::held_leases_hold_one_connection, net::close_does_not_wait_for_ever,
+        net::a_half_closed_peer_is_answered, net::a_close_waits_for_the_peers_end_but_not_for_ever,
         net::a_reply_outlives_unread_bytes, net::a_cut_send_is_reported, net::events_are_added_and_waited_for,
         tasks::sleep_and_timeout, tasks::yielding_lets_others_run, tasks::random_numbers_differ,
         tasks::queues_all_run;

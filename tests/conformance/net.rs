@@ -1,6 +1,7 @@
 //! The network as events, its peers reached by the same verbs.
 
 use crate::support::{Events, anywhere, listen, pattern};
+use armilla::base::limits::CLOSE_DRAIN_BYTES_MAX;
 use armilla::runtime::net::{CloseReason, ConnectionId, Door, Event, LINGER, ListenError};
 use armilla::runtime::time::timeout;
 use armilla::runtime::{Queue, Runtime};
@@ -180,13 +181,18 @@ pub async fn close_comes_after_the_send(runtime: &Runtime) {
     net.close(client);
     runtime.sleep(Duration::from_millis(50)).await;
     net.resume(server);
-    let (mut came, mut order) = (Vec::new(), Vec::new());
-    loop {
+    let (mut came, mut order, mut open) = (Vec::new(), Vec::new(), 2);
+    while open > 0 {
         match events.next().await {
             Event::Chunk { bytes, .. } => came.extend_from_slice(&bytes),
             Event::Sent { .. } => order.push("sent"),
-            Event::Closed { connection, .. } if connection == client => order.push("closed"),
-            Event::Closed { .. } => break,
+            Event::Ended { connection } => assert_eq!(connection, server),
+            Event::Closed { connection, .. } => {
+                open -= 1;
+                if connection == client {
+                    order.push("closed");
+                }
+            }
             other => panic!("unexpected {other:?}"),
         }
     }
@@ -332,14 +338,14 @@ pub async fn nothing_comes_after_a_close(runtime: &Runtime) {
     while events.within(Duration::from_millis(5)).await.is_some() {}
     net.close(client);
     net.resume(client);
-    loop {
+    let mut open = BTreeSet::from([client, server]);
+    while !open.is_empty() {
         match events.next().await {
-            Event::Closed { connection, .. } if connection == client => break,
+            Event::Closed { connection, .. } => assert!(open.remove(&connection)),
             Event::Chunk { .. } => panic!("bytes of a closed connection"),
             _ => {}
         }
     }
-    events.closed(server).await;
 }
 
 /// While paused not even the peer's end of stream is told; then it comes after the bytes before it.
@@ -430,19 +436,85 @@ pub async fn a_cut_send_is_reported(runtime: &Runtime) {
     events.closed(client).await;
 }
 
-/// What was sent before a close arrives, although bytes of the peer were never read here.
+/// What was sent before a close arrives, although bytes of the peer were never read here, more than the sockets hold,
+/// and although the peer reads only after all that.
 pub async fn a_reply_outlives_unread_bytes(runtime: &Runtime) {
     let net = runtime.net();
     let mut events = Events::of(runtime);
     let address = listen(&net);
     let (client, server) = events.pair(address).await;
     net.pause(server);
-    net.send(client, pattern(20_000, 0));
+    net.pause(client);
+    while events.within(Duration::from_millis(5)).await.is_some() {}
+    net.send(client, pattern(8_000_000, 0));
     runtime.sleep(Duration::from_millis(10)).await;
     net.send(server, pattern(300, 7));
     net.close(server);
+    let sent =
+        |e| matches!(e, Event::Sent { connection, .. } if connection == client).then_some(());
+    events.until(sent).await;
+    net.resume(client);
     assert!(events.bytes(client, 300).await == pattern(300, 7));
     events.closed(client).await;
+}
+
+/// A peer that ended its half still gets what is sent to it, before the owner closes and also between.
+pub async fn a_half_closed_peer_is_answered(runtime: &Runtime) {
+    let net = runtime.net();
+    let mut events = Events::of(runtime);
+    let address = listen(&net);
+    let (client, server) = events.pair(address).await;
+    events.closes_at_end = false;
+    net.send(client, pattern(1_000, 0));
+    net.close(client);
+    assert!(events.bytes(server, 1_000).await == pattern(1_000, 0));
+    let ended = |e| matches!(e, Event::Ended { connection } if connection == server).then_some(());
+    events.until(ended).await;
+    for _ in 0..2 {
+        net.send(server, pattern(100_000, 1));
+        let sent =
+            |e| matches!(e, Event::Sent { connection, .. } if connection == server).then_some(());
+        events.until(sent).await;
+    }
+    net.close(server);
+    let mut open = BTreeSet::from([client, server]);
+    while !open.is_empty() {
+        if let Event::Closed { connection, reason } = events.next().await {
+            assert_eq!(reason, CloseReason::Finished);
+            assert!(open.remove(&connection));
+        }
+    }
+}
+
+/// A peer that sends on and on, or never ends, holds a closed connection for `LINGER` at most.
+pub async fn a_close_waits_for_the_peers_end_but_not_for_ever(runtime: &Runtime) {
+    let net = runtime.net();
+    let mut events = Events::of(runtime);
+    let address = listen(&net);
+    let (_client, server) = events.pair(address).await;
+    events.closes_at_end = false;
+    let begin = runtime.now();
+    net.close(server);
+    assert_eq!(events.closed(server).await, CloseReason::Finished);
+    let waited = Duration::from_nanos(runtime.now().0 - begin.0);
+    assert!(
+        (LINGER..LINGER * 2).contains(&waited),
+        "closed after {waited:?}"
+    );
+
+    let (client, server) = events.pair(address).await;
+    let begin = runtime.now();
+    net.close(server);
+    net.send(client, pattern(2 * CLOSE_DRAIN_BYTES_MAX, 0));
+    let mut open = BTreeSet::from([client, server]);
+    while !open.is_empty() {
+        if let Event::Closed { connection, reason } = events.next().await {
+            let cut = connection == client;
+            assert_eq!(matches!(reason, CloseReason::Failed(_)), cut, "{reason:?}");
+            assert!(open.remove(&connection));
+        }
+    }
+    assert!(Duration::from_nanos(runtime.now().0 - begin.0) < LINGER);
 }
 
 /// Events go to the end of what the caller has already, and that does not count as news.

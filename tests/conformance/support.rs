@@ -88,6 +88,8 @@ pub fn pattern(len: usize, seed: usize) -> Vec<u8> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Open,
+    /// The peer's end of stream was told: no chunk may follow.
+    Ended,
     Closed,
 }
 
@@ -98,6 +100,8 @@ pub struct Events {
     taken: Vec<Event>,
     queue: VecDeque<Event>,
     phases: BTreeMap<ConnectionId, Phase>,
+    /// Whether `Ended` is answered by a close, as most owners do.
+    pub closes_at_end: bool,
 }
 
 impl Events {
@@ -108,6 +112,7 @@ impl Events {
             taken: Vec::new(),
             queue: VecDeque::new(),
             phases: BTreeMap::new(),
+            closes_at_end: true,
         }
     }
 
@@ -130,7 +135,8 @@ impl Events {
         self.queue.pop_front()
     }
 
-    /// One `Accepted` or `Connected`, then chunks and sents, then one `Closed`; a connect that fails is only closed.
+    /// One `Accepted` or `Connected`, then chunks and sents, after the last chunk at most one `Ended`, then one
+    /// `Closed`; a connect that fails is only closed.
     fn check(&mut self, event: &Event) {
         let (id, next) = match event {
             Event::Accepted { connection, .. } | Event::Connected { connection } => {
@@ -144,15 +150,24 @@ impl Events {
             }
             Event::Sent { connection, buffer } => {
                 assert!(buffer.is_empty(), "a buffer comes back cleared");
-                (connection, Phase::Open)
+                let before = self.phases.get(connection);
+                assert!(before.is_some_and(|b| *b != Phase::Closed), "{event:?}");
+                return;
+            }
+            Event::Ended { connection } => {
+                if self.closes_at_end {
+                    self.net.close(*connection);
+                }
+                (connection, Phase::Ended)
             }
             Event::Closed { connection, .. } => (connection, Phase::Closed),
             Event::Stop => return,
         };
         let before = self.phases.insert(*id, next);
         let never_opened = before.is_none() && next == Phase::Closed;
+        let ends = before == Some(Phase::Ended) && next == Phase::Closed;
         assert!(
-            before == Some(Phase::Open) || never_opened,
+            before == Some(Phase::Open) || ends || never_opened,
             "{event:?} after {before:?}"
         );
     }

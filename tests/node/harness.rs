@@ -177,3 +177,25 @@ pub fn http(address: &str, path: &str) -> String {
     stream.read_to_string(&mut answer).unwrap();
     answer
 }
+
+/// What the node says of itself.
+pub fn report(node: &Node) -> serde_json::Value {
+    let answer = http(&node.admin, "/status");
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    serde_json::from_str(body).unwrap_or_else(|why| panic!("{why}: {answer}"))
+}
+
+/// Files and sockets that the node has open.
+pub fn descriptors(node: &Node) -> usize {
+    let open = std::fs::read_dir(format!("/proc/{}/fd", node.pid()));
+    open.unwrap().count()
+}
+
+/// Asks again until it is so; a minute is too long on any machine.
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

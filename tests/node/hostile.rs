@@ -1,15 +1,15 @@
 //! Clients that want too much: the node refuses, keeps its memory, and lives.
 
-use crate::harness::{Node, Scratch, alone};
+use crate::harness::{Node, Scratch, alone, descriptors, eventually, http, report};
 use armilla::causal::object::OperationId;
 use armilla::client::ClientError;
 use armilla::client::blocking::{Client, Put};
 use armilla::client::core::Core;
 use armilla::wire::message::{Op, PutMode, Request, Status};
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const MIB: usize = 1 << 20;
 
@@ -79,6 +79,11 @@ fn put<'a>(key: &'a [u8], value: &'a [u8], context: &'a [u8]) -> Request<'a> {
     }
 }
 
+/// Replies made so far.
+fn requests_done(node: &Node) -> u64 {
+    report(node)["replies"]["done"].as_u64().unwrap()
+}
+
 fn resident_mib(node: &Node) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{}/status", node.pid())).unwrap();
     let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
@@ -128,7 +133,12 @@ fn replies_that_nobody_reads_do_not_pile_up() {
         raw.core.submit(&get(key));
     }
     raw.flush();
-    std::thread::sleep(Duration::from_secs(2));
+    // It stops on its own: what is written to it and not read counts, and nothing more is answered.
+    let mut before = 0;
+    eventually("the replies stop", || {
+        let done = requests_done(&node);
+        std::mem::replace(&mut before, done) == done && done > 0
+    });
     let resident = resident_mib(&node);
     for _ in 0..400 {
         assert_eq!(raw.reply().0, Status::Ok);
@@ -176,7 +186,12 @@ fn a_node_out_of_descriptors_refuses_and_recovers() {
         ..put(b"k", &large, b"")
     };
     assert_eq!(raw.ask(&overwrite).0, Status::Ok);
-    std::thread::sleep(Duration::from_millis(300));
+    // Segments are made ready ahead of the log: their descriptors are there before the limit comes.
+    let mut before = 0;
+    eventually("the descriptors settle", || {
+        let now = descriptors(&node);
+        std::mem::replace(&mut before, now) == now
+    });
     let pid = node.pid().to_string();
     let limit = |soft: usize| {
         let done = Command::new("prlimit")
@@ -184,10 +199,7 @@ fn a_node_out_of_descriptors_refuses_and_recovers() {
             .status();
         assert!(done.unwrap().success());
     };
-    let open = std::fs::read_dir(format!("/proc/{pid}/fd"))
-        .unwrap()
-        .count();
-    limit(open);
+    limit(descriptors(&node));
     let refused = (0..40).find_map(|_| match raw.ask(&overwrite).0 {
         Status::Ok => None,
         status => Some(status),
@@ -195,11 +207,7 @@ fn a_node_out_of_descriptors_refuses_and_recovers() {
     assert_eq!(refused, Some(Status::Full), "{}", node.log());
     assert_eq!(raw.ask(&get(b"k")).0, Status::Ok);
     limit(1024);
-    let recovered = (0..40).any(|_| {
-        std::thread::sleep(Duration::from_millis(50));
-        raw.ask(&overwrite).0 == Status::Ok
-    });
-    assert!(recovered, "{}", node.log());
+    eventually("it recovers", || raw.ask(&overwrite).0 == Status::Ok);
 }
 
 /// So long that the node does not take the frame: it cannot read whose it is, but nothing was changed.
@@ -230,9 +238,9 @@ fn a_second_signal_does_not_wait() {
         raw.core.submit(&get(b"k"));
     }
     raw.flush();
-    std::thread::sleep(Duration::from_millis(200));
+    eventually("replies wait to be read", || requests_done(&node) > 1);
     node.signal("-TERM");
-    std::thread::sleep(Duration::from_millis(300));
+    eventually("it is stopping", || node.log().contains("stopping"));
     assert!(
         node.is_running(),
         "it waits for the replies to leave: {}",
@@ -243,4 +251,146 @@ fn a_second_signal_does_not_wait() {
     let node = Node::start(&scratch.data());
     let mut raw = Raw::connect(&node);
     assert_eq!(raw.ask(&get(b"k")).0, Status::Ok);
+}
+
+/// A client that shuts its half behind its requests is answered to the last one, and then the node closes.
+#[test]
+fn a_half_closed_client_gets_every_reply() {
+    let _alone = alone();
+    let scratch = Scratch::new("half");
+    let node = Node::start(&scratch.data());
+    let mut raw = Raw::connect(&node);
+    let value = vec![7; 20_000];
+    for n in 0..600u32 {
+        let key = (n % 50).to_le_bytes();
+        match n % 2 {
+            0 => raw.core.submit(&put(&key, &value, b"")),
+            _ => raw.core.submit(&get(&key)),
+        };
+    }
+    raw.flush();
+    raw.stream.shutdown(Shutdown::Write).unwrap();
+    for n in 0..600 {
+        let status = raw.reply().0;
+        let fine = [Status::Ok, Status::NotFound, Status::TooManySiblings];
+        assert!(fine.contains(&status), "reply {n}: {status:?}");
+    }
+    assert_eq!(raw.stream.read(&mut [0; 1]).unwrap(), 0);
+}
+
+/// A typed refusal arrives although the node closes over megabytes that it never read.
+#[test]
+fn a_refusal_outlives_what_was_sent_behind_it() {
+    let _alone = alone();
+    let scratch = Scratch::new("behind");
+    let node = Node::start(&scratch.data());
+    for _ in 0..20 {
+        let mut raw = Raw::connect(&node);
+        let mut bytes = u32::MAX.to_le_bytes().to_vec();
+        bytes.resize(4 * MIB, 7);
+        raw.stream.write_all(&bytes).unwrap();
+        let mut answer = Vec::new();
+        raw.stream.read_to_end(&mut answer).unwrap();
+        raw.core.on_bytes(&answer);
+        let said = raw.core.next_reply().err().map(|cause| cause.to_string());
+        assert!(said.is_some_and(|s| s.contains("exceeds")), "{answer:?}");
+    }
+}
+
+/// Clients fill every place they may have: the admin port answers, and goes on answering when it is held up itself.
+#[test]
+fn the_admin_port_is_apart_from_clients() {
+    let _alone = alone();
+    let scratch = Scratch::new("admin");
+    let node = Node::start(&scratch.data());
+    let max = report(&node)["connections_max"].as_u64().unwrap() as usize;
+    raise_descriptors(max as u64 + 1_000);
+    let resident = resident_mib(&node);
+    let clients: Vec<TcpStream> = (0..max)
+        .map(|_| TcpStream::connect(&node.address).unwrap())
+        .collect();
+    eventually("all are in", || report(&node)["connections"] == max);
+    let each_kib = (resident_mib(&node) - resident) * 1024 / max;
+    println!("{max} idle connections, {each_kib} KiB each");
+    assert!(each_kib <= 16, "{each_kib} KiB a connection");
+    let mut refused = Raw::connect(&node);
+    let mut answer = Vec::new();
+    refused.stream.read_to_end(&mut answer).unwrap();
+    refused.core.on_bytes(&answer);
+    assert!(refused.core.next_reply().is_err());
+    let _held: Vec<TcpStream> = (0..100)
+        .map(|_| TcpStream::connect(&node.admin).unwrap())
+        .collect();
+    assert!(http(&node.admin, "/readyz").contains("200"));
+    let open = descriptors(&node);
+    drop(clients);
+    eventually("they have gone", || report(&node)["connections"] == 0);
+    assert!(
+        open - descriptors(&node) >= max,
+        "their descriptors are closed"
+    );
+}
+
+fn raise_descriptors(wanted: u64) {
+    let pid = std::process::id().to_string();
+    let done = Command::new("prlimit")
+        .args(["--pid", &pid, &format!("--nofile={wanted}:")])
+        .status();
+    assert!(done.unwrap().success());
+}
+
+/// Hundreds that begin a long request and stop, hundreds that ask and do not read: what the node holds for them stays
+/// within its part of the memory, and small requests go on.
+#[test]
+fn greedy_connections_share_one_budget() {
+    let _alone = alone();
+    let scratch = Scratch::new("greedy");
+    let node = Node::start_with(&scratch.data(), &["--memory", "64MiB"]);
+    let mut honest = Raw::connect(&node);
+    let large = vec![7; MIB];
+    for n in 0..4 {
+        assert_eq!(honest.ask(&put(&[n], &large, b"")).0, Status::Ok);
+    }
+    let resident = resident_mib(&node);
+    let mut core = Core::new();
+    core.submit(&put(b"half", &large, b""));
+    let half = core.unsent()[..MIB - 5_000].to_vec();
+    let mut held = Vec::new();
+    for n in 0..300usize {
+        let mut reader = Raw::connect(&node);
+        for n in 0..4 {
+            reader.core.submit(&get(&[n]));
+        }
+        reader.flush();
+        let mut writer = Raw::connect(&node);
+        let patience = Some(Duration::from_millis(1));
+        writer.stream.set_write_timeout(patience).unwrap();
+        // Those that are not read stop here.
+        let _ = writer.stream.write(&half);
+        held.push((reader, writer));
+        if n % 10 == 0 {
+            assert_eq!(honest.ask(&put(b"small", b"v", b"")).0, Status::Ok);
+        }
+        honest.ask(&Request {
+            op: Op::Delete,
+            mode: PutMode::Overwrite,
+            ..get(b"small")
+        });
+    }
+    let budget = report(&node)["buffers"].clone();
+    let grown = resident_mib(&node) - resident;
+    println!("buffers {budget}, {grown} MiB more than before");
+    assert!(grown < 64, "{grown} MiB for connections");
+    eventually("the stalled are closed", || {
+        let report = report(&node);
+        let held = report["buffers"]["bytes"].as_u64().unwrap();
+        report["connections_stalled"].as_u64() > Some(0) && held < 12 << 20
+    });
+    let patience = Instant::now();
+    assert_eq!(honest.ask(&put(b"long", &large, b"")).0, Status::Ok);
+    println!("a long request waited {:?}", patience.elapsed());
+    drop(held);
+    eventually("all is given back", || {
+        report(&node)["buffers"]["bytes"].as_u64() < Some(64 << 10)
+    });
 }

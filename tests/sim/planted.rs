@@ -1,6 +1,7 @@
 //! Every planted bug is caught within a bounded number of seeds: a check that never failed proves nothing.
 
 use armilla::base::planted::Planted;
+use armilla::sim::hostile;
 use armilla::sim::world::{Plan, run};
 
 const SEEDS_MAX: u64 = 300;
@@ -18,6 +19,10 @@ fn every_planted_bug_is_caught() {
             continue;
         }
         let caught = (0..SEEDS_MAX).find_map(|seed| {
+            if let Some(scenario) = hostile::scenario_of(bug) {
+                let broken = hostile::judge(scenario, seed, Some(bug));
+                return broken.first().map(|what| (seed + 1, what.clone()));
+            }
             let plan = Plan {
                 seed,
                 operations: OPERATIONS,

@@ -3,19 +3,26 @@
 //! Invariants: 1 a descriptor is closed only when none of its entries is in flight; 2 a slot's generation changes
 //! with each use, so that a late completion meets nothing; 3 at most one receive and one send of a connection are
 //! in flight; 4 `Sent` comes before `Closed`, and `Closed` once.
+//!
+//! A connection that its owner closed goes through three stages: its send leaves, its half of the stream is shut, and
+//! what the peer still sends is thrown away until the peer's end. Only then is the descriptor closed: the kernel
+//! answers a close over unread bytes with a reset, and a reset overtakes the reply that said why.
 #![allow(unsafe_code)]
 
 use super::buffers::Pool;
 use super::ring::{Completion, Kind, Ring, SLOTS_MAX, Tag};
 use super::sockets::RawAddress;
-use crate::base::limits::RECV_BUFFERS_PER_CONNECTION_MAX;
-use crate::runtime::net::{CloseReason, ConnectionId, Event, Lease};
+use crate::base::limits::{
+    CLOSE_DRAIN_BYTES_MAX, CLOSE_LINGERING_MAX, RECV_BUFFERS_PER_CONNECTION_MAX,
+};
+use crate::runtime::net::{CloseReason, ConnectionId, Event, LINGER, Lease};
 use io_uring::{opcode, types::Fd};
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
+use std::time::Instant;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Receive {
@@ -44,7 +51,13 @@ struct Connection {
     /// In `limited`: it holds too many leases.
     limited: bool,
     sending: Option<Sending>,
+    /// The peer's end of stream was seen.
+    ended: bool,
     ending: Option<CloseReason>,
+    /// Closed here, and read on to the peer's end: bytes that may still be thrown away.
+    draining: Option<usize>,
+    /// Our half of the stream is shut.
+    shut: bool,
 }
 
 #[derive(Default)]
@@ -59,8 +72,10 @@ pub(super) struct Connections {
     free: Vec<u32>,
     starved: VecDeque<ConnectionId>,
     limited: Vec<ConnectionId>,
-    /// Ending with a send in flight: the pump gives them a deadline.
-    pub(super) lingering: Vec<ConnectionId>,
+    /// Closed here and waiting for their send or for the peer's end, the oldest first, each with its deadline.
+    lingering: VecDeque<(Instant, ConnectionId)>,
+    /// The pump has a timer for the first of them.
+    pub(super) linger_timer: bool,
     pub(super) events: Vec<Event>,
 }
 
@@ -82,7 +97,10 @@ impl Connections {
             held: Rc::default(),
             limited: false,
             sending: None,
+            ended: false,
             ending: None,
+            draining: None,
+            shut: false,
         }));
         ConnectionId {
             slot,
@@ -198,9 +216,13 @@ impl Connections {
         let Some(connection) = self.get(id) else {
             return;
         };
-        let wanted = connection.ending.is_none()
+        let taken = match connection.ending {
+            None => !connection.paused,
+            Some(_) => connection.draining.is_some(),
+        };
+        let wanted = taken
+            && !connection.ended
             && connection.connecting.is_none()
-            && !connection.paused
             && !connection.starved
             && !connection.limited;
         match (connection.receive, wanted) {
@@ -284,9 +306,15 @@ impl Connections {
                 });
             } else {
                 pool.discard(buffer);
+                connection.draining = connection
+                    .draining
+                    .and_then(|left| left.checked_sub(result.max(0) as usize));
             }
         }
         if completion.more {
+            if !deliver {
+                self.maintain(ring, id);
+            }
             return;
         }
         let connection = self.get(id).expect("its entry was in flight");
@@ -294,7 +322,13 @@ impl Connections {
         connection.receive = Receive::Idle;
         match result {
             1.. => self.maintain(ring, id),
-            0 => self.end(ring, id, CloseReason::Finished),
+            0 => {
+                connection.ended = true;
+                connection.draining = None;
+                if deliver {
+                    self.events.push(Event::Ended { connection: id });
+                }
+            }
             _ if -result == libc::ENOBUFS => {
                 connection.starved = true;
                 self.starved.push_back(id);
@@ -335,34 +369,79 @@ impl Connections {
         self.settle(id);
     }
 
-    /// Begins the end of a connection; the first reason stands.
+    /// Begins the end of a connection; the first reason stands. `Finished` is the owner's close.
     pub(super) fn end(&mut self, ring: &Ring, id: ConnectionId, reason: CloseReason) {
         let Some(connection) = self.get(id) else {
             return;
         };
-        if connection.ending.is_none() {
-            connection.ending = Some(reason);
-            if connection.connecting.is_some() {
-                cancel(ring, Kind::Connect, id);
-            }
-            if connection.sending.is_some() {
-                match reason {
-                    CloseReason::Finished => self.lingering.push(id),
-                    CloseReason::Failed(_) => self.cancel_send(ring, id),
+        match (connection.ending, reason) {
+            (None, CloseReason::Finished) => {
+                connection.ending = Some(reason);
+                if connection.connecting.is_some() {
+                    cancel(ring, Kind::Connect, id);
+                } else if !connection.ended {
+                    connection.draining = Some(CLOSE_DRAIN_BYTES_MAX);
                 }
+                let waits = connection.sending.is_some() || connection.draining.is_some();
+                if waits {
+                    self.lingering.push_back((Instant::now() + LINGER, id));
+                }
+                self.maintain(ring, id);
+                self.bound_lingering(ring);
             }
-            self.maintain(ring, id);
+            (_, CloseReason::Failed(_)) => {
+                connection.ending.get_or_insert(reason);
+                self.give_up(ring, id);
+            }
+            (Some(_), CloseReason::Finished) => {}
         }
         self.settle(id);
     }
 
-    /// The send of an ending connection had its time.
-    pub(super) fn cancel_send(&mut self, ring: &Ring, id: ConnectionId) {
-        let Some(sending) = self.get(id).and_then(|c| c.sending.as_mut()) else {
+    /// An ending connection had its time: what has not left by now never will.
+    fn give_up(&mut self, ring: &Ring, id: ConnectionId) {
+        let Some(connection) = self.get(id) else {
             return;
         };
-        sending.given_up = true;
-        cancel(ring, Kind::Send, id);
+        connection.draining = None;
+        if let Some(sending) = connection.sending.as_mut().filter(|s| !s.given_up) {
+            sending.given_up = true;
+            cancel(ring, Kind::Send, id);
+        }
+        self.maintain(ring, id);
+        self.settle(id);
+    }
+
+    /// Gives up those whose time has passed; the deadline of the next one, if any waits.
+    pub(super) fn end_lingering(&mut self, ring: &Ring) -> Option<Instant> {
+        let now = Instant::now();
+        loop {
+            let &(deadline, id) = self.lingering.front()?;
+            if deadline > now && self.get(id).is_some() {
+                return Some(deadline);
+            }
+            self.lingering.pop_front();
+            self.give_up(ring, id);
+        }
+    }
+
+    /// Those that have ended meanwhile do not count; of the others, the oldest is given up if they are too many.
+    fn bound_lingering(&mut self, ring: &Ring) {
+        if self.lingering.len() <= CLOSE_LINGERING_MAX {
+            return;
+        }
+        let mut lingering = std::mem::take(&mut self.lingering);
+        lingering.retain(|(_, id)| self.get(*id).is_some());
+        let over = lingering.len().saturating_sub(CLOSE_LINGERING_MAX);
+        let given_up: Vec<_> = lingering.drain(..over).collect();
+        self.lingering = lingering;
+        for (_, id) in given_up {
+            self.give_up(ring, id);
+        }
+    }
+
+    pub(super) fn is_lingering(&self) -> bool {
+        !self.lingering.is_empty()
     }
 
     /// Ends all, and their sends too.
@@ -373,19 +452,28 @@ impl Connections {
                 generation: self.slots[slot as usize].generation,
             };
             self.end(ring, id, CloseReason::Finished);
-            self.cancel_send(ring, id);
+            self.give_up(ring, id);
         }
     }
 
-    /// Closes the descriptor of an ending connection once nothing of it is in flight.
+    /// Shuts our half of an ending connection once its send has left, and closes the descriptor once nothing of it is
+    /// in flight and the peer has ended too.
     fn settle(&mut self, id: ConnectionId) {
         let Some(connection) = self.get(id) else {
             return;
         };
-        let quiet = connection.receive == Receive::Idle
-            && connection.sending.is_none()
-            && connection.connecting.is_none();
-        if let (Some(reason), true) = (connection.ending, quiet) {
+        let Some(reason) = connection.ending else {
+            return;
+        };
+        if connection.sending.is_some() || connection.connecting.is_some() {
+            return;
+        }
+        if connection.draining.is_some() && !connection.shut {
+            connection.shut = true;
+            // A refusal means that the connection is gone already, and then the receive says so.
+            let _ = connection.socket.shutdown(Shutdown::Write);
+        }
+        if connection.receive == Receive::Idle && connection.draining.is_none() {
             self.retire(id, reason);
         }
     }

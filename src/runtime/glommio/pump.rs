@@ -7,7 +7,7 @@
 use super::Shard;
 use super::net::ACCEPT_RETRY;
 use super::ring::{Completion, Kind};
-use crate::runtime::net::{Event, LINGER};
+use crate::runtime::net::Event;
 use glommio::io::BufferedFile;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -137,6 +137,7 @@ fn turn(shard: &Shard, completions: &mut Vec<Completion>) -> bool {
         .borrow_mut()
         .connections
         .tend(&inner.ring, &inner.pool);
+    watch_lingering(shard);
     if inner.stop.take_news() {
         let mut network = inner.network.borrow_mut();
         network.connections.events.push(Event::Stop);
@@ -168,7 +169,6 @@ fn dispatch(shard: &Shard, completions: &mut Vec<Completion>) {
     }
     let arrived = !network.connections.events.is_empty();
     let retries = std::mem::take(&mut network.accept_later);
-    let lingering = std::mem::take(&mut network.connections.lingering);
     drop(network);
     if arrived {
         inner.arrived.notify();
@@ -178,12 +178,36 @@ fn dispatch(shard: &Shard, completions: &mut Vec<Completion>) {
             shard.0.network.borrow_mut().accept(&shard.0.ring, slot);
         });
     }
-    for id in lingering {
-        later(shard, LINGER, move |shard| {
-            let mut network = shard.0.network.borrow_mut();
-            network.connections.cancel_send(&shard.0.ring, id);
-        });
+}
+
+/// One timer for all that linger: as many may wait as connections were closed in `LINGER`.
+fn watch_lingering(shard: &Shard) {
+    let starts = {
+        let connections = &mut shard.0.network.borrow_mut().connections;
+        let starts = connections.is_lingering() && !connections.linger_timer;
+        connections.linger_timer |= starts;
+        starts
+    };
+    if !starts {
+        return;
     }
+    let timer = shard.clone();
+    shard.spawn(crate::runtime::Queue::Foreground, async move {
+        loop {
+            let next = {
+                let mut network = timer.0.network.borrow_mut();
+                let next = network.connections.end_lingering(&timer.0.ring);
+                network.connections.linger_timer = next.is_some();
+                next
+            };
+            timer.0.arrived.notify();
+            timer.0.bell.ring();
+            match next {
+                Some(deadline) => timer.sleep(deadline - Instant::now()).await,
+                None => return,
+            }
+        }
+    });
 }
 
 /// Runs `what` after `delay` if the shard still runs.

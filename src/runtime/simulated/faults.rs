@@ -37,6 +37,8 @@ pub struct DiskFaults {
     pub lost_write: f64,
     /// An operation a hundred times slower.
     pub slow: f64,
+    /// Added to the time of every operation.
+    pub hang: Duration,
     /// Bytes of the file system of each machine; without it there is room for ever.
     pub capacity: Option<u64>,
 }

@@ -197,6 +197,7 @@ fn stormy_world(seed: u64) -> (u128, u64) {
             misdirected_read: 0.02,
             lost_write: 0.02,
             slow: 0.02,
+            hang: Duration::ZERO,
             capacity: Some(8 << 20),
         },
         net: NetFaults {
@@ -240,6 +241,7 @@ async fn chatter(runtime: Runtime, address: SocketAddr) {
                     let len = runtime.random_u64() % 20_000;
                     net.send(connection, vec![7; len as usize + 1]);
                 }
+                Event::Ended { connection } => net.close(connection),
                 Event::Closed { .. } => {
                     runtime.sleep(Duration::from_millis(5)).await;
                     net.connect(address);

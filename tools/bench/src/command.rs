@@ -1,4 +1,4 @@
-//! The three commands, over whatever protocol `S` speaks.
+//! The commands, over whatever protocol `S` speaks.
 
 use crate::acked::{Ledger, Log};
 use crate::driver::{Job, drive};
@@ -30,6 +30,7 @@ pub fn execute<S: Session>(command: Command) -> Result<(), String> {
                 wrong => Err(format!("{wrong} answers were wrong")),
             }
         }
+        Command::Hostile(options) => crate::hostile::run::<S>(&options),
         Command::Verify(options) => {
             let (ledger, findings) = verify::<S>(&options)?;
             print!("{}", verdict(&ledger, &findings));

@@ -9,6 +9,7 @@ mod driver;
 mod environment;
 #[cfg(test)]
 mod fake;
+mod hostile;
 mod options;
 mod plan;
 mod protocol;

@@ -21,6 +21,8 @@ pub enum Command {
     Run(Run),
     /// Reads back every key of the files that --acked wrote; exit code 3 if one is missing or differs.
     Verify(Verify),
+    /// Surrounds an honest client with idle, greedy and broken ones; prints what it and the node notice.
+    Hostile(Hostile),
 }
 
 impl Command {
@@ -29,6 +31,7 @@ impl Command {
             Command::Load(load) => &load.target,
             Command::Run(run) => &run.target,
             Command::Verify(verify) => &verify.target,
+            Command::Hostile(hostile) => &hostile.target,
         }
     }
 }
@@ -65,6 +68,36 @@ pub struct Verify {
     pub files: Vec<PathBuf>,
     #[command(flatten)]
     pub target: Target,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct Hostile {
+    #[command(flatten)]
+    pub target: Target,
+    /// Process id of the node, if it runs on this machine: its sockets and memory are shown.
+    #[arg(long)]
+    pub pid: Option<u32>,
+    /// Bad frames of all kinds, each on a connection of its own.
+    #[arg(long, default_value_t = 100_000)]
+    pub bad_frames: u64,
+    /// Threads that send them.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub hostile_threads: u64,
+    /// Connections that say nothing.
+    #[arg(long, default_value_t = 1_000)]
+    pub idle: u32,
+    /// Connections that ask for large values and do not read them.
+    #[arg(long, default_value_t = 50)]
+    pub slow_readers: u32,
+    /// Connections that begin a long request and stop.
+    #[arg(long, default_value_t = 50)]
+    pub half_frames: u32,
+    /// Keys of the honest client.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub keys: u64,
+    /// How long the honest client runs, alone and then among the others.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    pub seconds: u64,
 }
 
 /// Whom to ask, and with how much at once.

@@ -3,6 +3,7 @@
 //! Goes on where the ledger ends, and adds one line to it: which seeds, which commit, how many lives, what was found.
 
 use armilla::base::planted::Planted;
+use armilla::sim::hostile;
 use armilla::sim::world::{Plan, Verdict, run};
 use clap::Parser;
 use serde::{Deserialize, Serialize};
@@ -77,6 +78,10 @@ fn planted(operations: u64) -> ExitCode {
     println!("| planted bug | stands for | seeds | caught by |\n|---|---|---|---|");
     for &bug in Planted::ALL {
         let caught = (0..PLANTED_SEEDS_MAX).find_map(|seed| {
+            if let Some(scenario) = hostile::scenario_of(bug) {
+                let broken = hostile::judge(scenario, seed, Some(bug));
+                return broken.first().map(|what| (seed + 1, what.clone()));
+            }
             let plan = Plan {
                 seed,
                 operations,

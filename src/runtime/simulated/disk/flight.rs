@@ -54,7 +54,7 @@ impl MachineDisk {
         if self.streams.slow.chance(faults.slow) {
             nanos *= 100;
         }
-        Duration::from_nanos(nanos)
+        Duration::from_nanos(nanos) + faults.hang
     }
 
     /// Names the writes and changes that a sync issued now covers.

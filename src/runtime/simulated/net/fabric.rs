@@ -90,7 +90,14 @@ pub(super) struct Endpoint {
     pub(super) held: Rc<Cell<u32>>,
     /// Bytes of data in `pipe`, in `inbound` and in events not yet taken.
     pub(super) pending: usize,
+    /// The peer's end has arrived.
     pub(super) finished: bool,
+    /// The process was told of it.
+    pub(super) told_end: bool,
+    /// Bytes thrown away since the process closed.
+    pub(super) drained: usize,
+    /// Closed, and its last byte has left.
+    pub(super) shut: bool,
     pub(super) delivering: bool,
     /// Bytes sent to a peer that is no more.
     pub(super) void_bytes: usize,
@@ -199,6 +206,7 @@ impl State {
             Event::Chunk { connection, bytes } => digest(3, connection, bytes),
             Event::Sent { connection, .. } => digest(4, connection, b""),
             Event::Closed { connection, .. } => digest(5, connection, b""),
+            Event::Ended { connection } => digest(8, connection, b""),
             Event::Stop => 6,
         };
         self.trace.record(self.now, process, Kind::NetEvent, digest);
@@ -235,6 +243,9 @@ impl State {
             held: Rc::default(),
             pending: 0,
             finished: false,
+            told_end: false,
+            drained: 0,
+            shut: false,
             delivering: false,
             void_bytes: 0,
             breaking: false,

@@ -2,7 +2,9 @@
 
 use super::Lease;
 use super::fabric::{Item, NetHappening, Phase, Sending, WINDOW_BYTES, digest};
-use crate::base::limits::{RECV_BUFFER_BYTES, RECV_BUFFERS_PER_CONNECTION_MAX};
+use crate::base::limits::{
+    CLOSE_DRAIN_BYTES_MAX, RECV_BUFFER_BYTES, RECV_BUFFERS_PER_CONNECTION_MAX,
+};
 use crate::base::units::Nanos;
 use crate::runtime::net::{self, CloseReason, ConnectionId, Event, LINGER};
 use crate::runtime::simulated::trace::Kind;
@@ -67,12 +69,19 @@ impl State {
                 Item::Bytes(bytes) => {
                     let digest = digest(7, &connection, &bytes);
                     endpoint.inbound.extend(bytes);
+                    let closing = endpoint.phase == Phase::Closing;
                     self.trace.record(now, process, Kind::NetItem, digest);
-                    self.schedule_delivery(key);
+                    match closing {
+                        true => self.drain(key),
+                        false => self.schedule_delivery(key),
+                    }
                 }
                 Item::Fin => {
                     endpoint.finished = true;
-                    self.schedule_delivery(key);
+                    match endpoint.shut {
+                        true => self.soon(50, NetHappening::Close { endpoint: key }),
+                        false => self.schedule_delivery(key),
+                    }
                 }
                 Item::Reset => self.finish(key, CloseReason::Failed(libc::ECONNRESET)),
             }
@@ -83,7 +92,8 @@ impl State {
         let Some(endpoint) = self.endpoint(key) else {
             return;
         };
-        let something = !endpoint.inbound.is_empty() || endpoint.finished;
+        let end = endpoint.finished && !endpoint.told_end;
+        let something = !endpoint.inbound.is_empty() || end;
         let limited = endpoint.held.get() as usize >= RECV_BUFFERS_PER_CONNECTION_MAX;
         let wanted = endpoint.phase == Phase::Open && !endpoint.paused;
         let may = wanted && !endpoint.delivering && !limited;
@@ -110,8 +120,10 @@ impl State {
             return;
         }
         if endpoint.inbound.is_empty() {
-            if endpoint.finished {
-                self.finish(key, CloseReason::Finished);
+            if endpoint.finished && !endpoint.told_end {
+                endpoint.told_end = true;
+                let (process, connection) = (endpoint.process, endpoint.id);
+                self.push_event(process, Event::Ended { connection });
             }
             return;
         }
@@ -331,34 +343,74 @@ impl State {
         let connecting = endpoint.phase == Phase::Connecting;
         let idle = endpoint.sending.is_none() || connecting;
         endpoint.phase = Phase::Closing;
-        match idle {
-            true => self.begin_close(key),
-            false => self.after(
-                LINGER,
-                Happening::Net(NetHappening::Linger { endpoint: key }),
-            ),
-        }
-    }
-
-    /// What of a send has not left by now never will.
-    pub(super) fn linger(&mut self, key: u64) {
-        let Some(sending) = self.endpoint(key).and_then(|e| e.sending.as_mut()) else {
-            return;
-        };
-        if !sending.reported {
-            sending.reported = true;
+        self.after(
+            LINGER,
+            Happening::Net(NetHappening::Linger { endpoint: key }),
+        );
+        self.drain(key);
+        if idle {
             self.begin_close(key);
         }
+        if connecting {
+            self.soon(50, NetHappening::Close { endpoint: key });
+        }
     }
 
-    pub(super) fn begin_close(&mut self, key: u64) {
-        let Some(peer) = self.endpoint(key).map(|endpoint| endpoint.peer) else {
+    /// Throws away what came for an endpoint that its process has closed, up to a bound.
+    fn drain(&mut self, key: u64) {
+        let Some(endpoint) = self.endpoint(key) else {
             return;
         };
+        let thrown = endpoint.inbound.len();
+        endpoint.inbound.clear();
+        endpoint.pending -= thrown;
+        endpoint.drained += thrown;
+        let over = endpoint.drained > CLOSE_DRAIN_BYTES_MAX;
+        // A window that opens by a few bytes at a time would be filled by ever smaller pieces.
+        let peer = endpoint
+            .peer
+            .filter(|_| endpoint.pending <= WINDOW_BYTES / 2);
+        if over {
+            self.cut(key);
+        } else if let Some(peer) = peer {
+            self.pump(peer);
+        }
+    }
+
+    /// What of a send has not left by now never will, and a peer that has not ended is not waited for.
+    pub(super) fn linger(&mut self, key: u64) {
+        let Some(endpoint) = self.endpoint(key) else {
+            return;
+        };
+        let (peer, shut) = (endpoint.peer, endpoint.shut);
+        if let Some(peer) = peer.filter(|_| !shut) {
+            self.send_item(peer, Item::Fin, Duration::ZERO);
+        }
+        self.finish(key, CloseReason::Finished);
+    }
+
+    /// The peer sends on and on to an endpoint that was closed: it is told by a reset.
+    fn cut(&mut self, key: u64) {
+        if let Some(peer) = self.endpoint(key).and_then(|endpoint| endpoint.peer) {
+            self.send_item(peer, Item::Reset, Duration::ZERO);
+        }
+        self.finish(key, CloseReason::Finished);
+    }
+
+    /// Our half is shut; the close is carried out when the peer's is, too.
+    pub(super) fn begin_close(&mut self, key: u64) {
+        let Some(endpoint) = self.endpoint(key) else {
+            return;
+        };
+        endpoint.shut = true;
+        let ended = endpoint.finished;
+        let peer = endpoint.peer;
         if let Some(peer) = peer {
             self.send_item(peer, Item::Fin, Duration::ZERO);
         }
-        self.soon(50, NetHappening::Close { endpoint: key });
+        if ended || peer.is_none() {
+            self.soon(50, NetHappening::Close { endpoint: key });
+        }
     }
 
     /// The end of an endpoint as its process sees it.

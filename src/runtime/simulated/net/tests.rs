@@ -20,6 +20,7 @@ struct Log {
     bytes: BTreeMap<ConnectionId, Vec<u8>>,
     chunks: Vec<usize>,
     sent: usize,
+    ended: BTreeSet<ConnectionId>,
     closed: BTreeMap<ConnectionId, CloseReason>,
     stops: usize,
 }
@@ -37,12 +38,16 @@ impl Log {
             Event::Connected { connection } => assert!(self.open.insert(connection)),
             Event::Chunk { connection, bytes } => {
                 assert!(self.open.contains(&connection) && !bytes.is_empty());
+                assert!(!self.ended.contains(&connection));
                 self.chunks.push(bytes.len());
                 self.bytes.entry(connection).or_default().extend(&*bytes);
             }
             Event::Sent { connection, buffer } => {
                 assert!(self.open.contains(&connection) && buffer.is_empty());
                 self.sent += 1;
+            }
+            Event::Ended { connection } => {
+                assert!(self.open.contains(&connection) && self.ended.insert(connection));
             }
             Event::Closed { connection, reason } => {
                 self.open.remove(&connection);
@@ -72,9 +77,12 @@ impl Host {
             let (net, mut events) = (runtime.net(), Vec::new());
             loop {
                 net.events(&mut events).await;
-                events
-                    .drain(..)
-                    .for_each(|event| seen.borrow_mut().see(event));
+                for event in events.drain(..) {
+                    if let Event::Ended { connection } = event {
+                        net.close(connection);
+                    }
+                    seen.borrow_mut().see(event);
+                }
             }
         });
         let net = process.net();
