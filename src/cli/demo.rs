@@ -4,6 +4,7 @@ use super::Exit;
 use super::dataset::{Row, dataset};
 use crate::base::checksum::xxh3_64;
 use crate::client::blocking::{Client, Put};
+use crate::runtime::preflight;
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -19,7 +20,8 @@ pub struct Demo {
     /// Delete one acked key behind the demo's back: the comparison must find it, and the demo exits with 3
     #[arg(long)]
     pub lose_one: bool,
-    /// Where the temporary directory is made; its file system must allow direct I/O
+    /// Where the temporary directory is made: on a disk, for a node keeps nothing in memory only [default: where the
+    /// system keeps such, or here if that is in memory]
     #[arg(long, value_name = "DIR")]
     pub scratch: Option<PathBuf>,
 }
@@ -59,7 +61,7 @@ impl Drop for Stage {
 }
 
 fn show(demo: &Demo) -> Result<usize, String> {
-    let base = demo.scratch.clone().unwrap_or_else(std::env::temp_dir);
+    let base = demo.scratch.clone().unwrap_or_else(scratch);
     let root = base.join(format!("armilla-demo-{}", std::process::id()));
     std::fs::create_dir_all(&root)
         .map_err(|e| format!("cannot make {}: {e}; pass --scratch DIR", root.display()))?;
@@ -159,6 +161,15 @@ fn start(stage: &mut Stage) -> Result<(), String> {
         "the node ended before it served:\n{}",
         said.join("\n")
     ))
+}
+
+/// The system's place for what is temporary, unless a node would refuse it.
+fn scratch() -> PathBuf {
+    let usual = std::env::temp_dir();
+    match preflight::is_in_memory(&usual) {
+        true => ".".into(),
+        false => usual,
+    }
 }
 
 fn connect(address: &str) -> Result<Client, String> {

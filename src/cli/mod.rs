@@ -3,6 +3,7 @@
 mod dataset;
 mod delete;
 mod demo;
+mod doctor;
 mod get;
 mod node;
 mod put;
@@ -38,6 +39,7 @@ Examples:
   date | armilla put now -           store what stands on standard input
   armilla delete city                delete it
   armilla status                     see whether the node serves
+  armilla doctor                     see whether a node can run here
 
 Exit codes: 0 done, 1 not found, 2 usage, 3 failed and nothing was changed,
 4 outcome unknown: the write may have happened.";
@@ -57,6 +59,7 @@ enum Verb {
     Put(put::Put),
     Delete(delete::Delete),
     Status(status::Status),
+    Doctor(doctor::Doctor),
     Demo(demo::Demo),
 }
 
@@ -68,6 +71,7 @@ pub fn main() -> ExitCode {
         Verb::Put(verb) => verb.run(),
         Verb::Delete(verb) => verb.run(),
         Verb::Status(verb) => verb.run(),
+        Verb::Doctor(verb) => verb.run(),
         Verb::Demo(verb) => verb.run(),
     };
     ExitCode::from(exit as u8)

@@ -5,14 +5,12 @@ use crate::base::limits;
 use crate::base::units::{HumanBytes, Size};
 use crate::node::config::{Options, admin_address};
 use crate::node::{self, Announce};
-use crate::runtime::{self, preflight, signals};
+use crate::runtime::preflight::{self, Address, Check, Verdict, Wants};
+use crate::runtime::{self, signals};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-
-/// A full shard of connections, and as many again for segments and the rest.
-const OPEN_FILES_WANTED: u64 = 2 * limits::CONNECTIONS_MAX as u64;
 
 /// Start a node. Needs no arguments: it serves on the loopback and keeps its data in ./armilla-data.
 #[derive(clap::Args, Debug)]
@@ -82,23 +80,57 @@ impl Start {
     }
 }
 
+/// What a start comes down to once its settings are resolved.
+pub(super) struct Plan {
+    options: Options,
+    cpu: usize,
+}
+
+impl Start {
+    /// Refuses settings that make no sense, on this machine or at all.
+    pub(super) fn plan(&self) -> Result<Plan, String> {
+        Ok(Plan {
+            options: options(self)?,
+            cpu: cpu(self.cores.as_deref())?,
+        })
+    }
+}
+
+impl Plan {
+    pub(super) fn preflight(&self) -> Vec<Check> {
+        let shards = 1;
+        let options = &self.options;
+        let address = |flag, address, exclusive| Address {
+            flag,
+            address,
+            exclusive,
+        };
+        let shard_addresses = (0..shards).map(|shard| options.shard_address(shard));
+        let mut addresses = vec![address("listen", options.listen, false)];
+        addresses.extend(shard_addresses.map(|shard| address("listen", shard, true)));
+        addresses.extend(options.admin.map(|admin| address("admin", admin, true)));
+        preflight::check(&Wants {
+            data: &options.data,
+            addresses: &addresses,
+            shards: shards.into(),
+            disk_bytes: options.disk_bytes,
+        })
+    }
+}
+
 fn serve(start: &Start) -> Result<(), (Exit, String)> {
-    let usage = |message: String| (Exit::Usage, message);
     let failed = |message: String| (Exit::Failed, message);
-    let options = options(start).map_err(usage)?;
-    let cpu = cpu(start.cores.as_deref()).map_err(usage)?;
-    let missing = preflight::check();
-    if !missing.is_empty() {
-        let lines: Vec<String> = missing.iter().map(ToString::to_string).collect();
+    let plan = start.plan().map_err(|message| (Exit::Usage, message))?;
+    let checks = plan.preflight();
+    if preflight::verdict(&checks) == Verdict::Fail {
+        let failures = checks.iter().filter(|c| c.verdict == Verdict::Fail);
+        let lines: Vec<String> = failures.map(ToString::to_string).collect();
         return Err(failed(lines.join("\narmilla: ")));
     }
-    let open_files = preflight::raise_open_files();
-    if open_files < OPEN_FILES_WANTED {
-        eprintln!(
-            "note: this process may open {open_files} files; for the most connections a shard takes it wants {} (ulimit -Hn)",
-            OPEN_FILES_WANTED
-        );
+    for check in checks.iter().filter(|c| c.verdict == Verdict::Warn) {
+        eprintln!("warning: {check}");
     }
+    let Plan { options, cpu } = plan;
     let handle = runtime::run(cpu, move |runtime| {
         let announce = Announcer::new(cpu, &options);
         node::run(
