@@ -97,6 +97,11 @@ pub const PUT_DISK_PERCENT_MAX: u64 = 90;
 pub const DISK_FULL_RETRY_MS: u64 = 250;
 /// Bytes of a manifest file that are kept for edits behind its first block.
 pub const MANIFEST_EDIT_BYTES: usize = 256 * KIB;
+/// Events that wait for the log thread; further ones are dropped and counted. All that happens at a start or a stop of
+/// many shards fits; it is half a megabyte of words.
+pub const LOG_EVENTS_WAITING_MAX: usize = 1024;
+/// Milliseconds in which an event that a client can cause at will is logged once, with its count.
+pub const LOG_REPEAT_MS: u64 = 10_000;
 /// Shards of a node.
 pub const SHARDS_MAX: usize = 1024;
 /// Virtual nodes of a ring unless formed otherwise; a power of two.

@@ -6,6 +6,7 @@ use crate::base::checksum::xxh3_64;
 use crate::client::blocking::{Client, Put};
 use crate::runtime::preflight;
 use hdrhistogram::Histogram;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -132,6 +133,8 @@ fn start(stage: &mut Stage) -> Result<(), String> {
             "127.0.0.1:0",
             "--memory",
             "512MiB",
+            "--log-format",
+            "json",
             "--data",
         ])
         .arg(stage.root.join("data"))
@@ -145,17 +148,23 @@ fn start(stage: &mut Stage) -> Result<(), String> {
     let mut lines = BufReader::new(stderr).lines();
     for line in lines.by_ref() {
         let line = line.map_err(|e| e.to_string())?;
-        let words: Vec<&str> = line.split_whitespace().collect();
-        match words.as_slice() {
-            ["clients", address] => stage.address = (*address).to_owned(),
-            ["ready", ..] => {
+        let event: Value = serde_json::from_str(&line).unwrap_or_default();
+        match event["event"].as_str() {
+            Some("listening") => {
+                stage.address = event["clients"].as_str().unwrap_or_default().to_owned();
+            }
+            Some("ready") => {
                 // Nobody reads on, so the pipe is drained: a node never waits for its own words.
                 std::thread::spawn(move || lines.for_each(drop));
                 return Ok(());
             }
             _ => {}
         }
-        said.push(line);
+        said.push(
+            event["message"]
+                .as_str()
+                .map_or(line.clone(), str::to_owned),
+        );
     }
     Err(format!(
         "the node ended before it served:\n{}",

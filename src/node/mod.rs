@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod config;
 pub mod connection;
+pub mod events;
 mod reads;
 pub mod shard;
 pub mod status;

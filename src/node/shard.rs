@@ -9,7 +9,7 @@ use super::config::{Options, Ports};
 use super::connection::Connections;
 use super::status::{Counters, Phase};
 use super::waiters::{Asker, Waiter, Waiters, Waiting};
-use super::{reads, writes};
+use super::{events, reads, writes};
 use crate::base::limits;
 use crate::base::units::Nanos;
 use crate::causal::actor::Mint;
@@ -18,6 +18,7 @@ use crate::engine::{Engine, GroupNumber};
 use crate::replica::identity::Identity;
 use crate::replica::key_queue::KeyQueue;
 use crate::runtime::Runtime;
+use crate::runtime::log::{Level, Seldom};
 use crate::runtime::net::{ConnectionId, Door, Event, Net};
 use crate::runtime::notify::Notify;
 use crate::wire::PROTOCOL_VERSION as PROTOCOL;
@@ -49,6 +50,10 @@ pub struct Shard {
     pub waiters: Waiters,
     pub connections: Connections,
     pub counters: Counters,
+    /// Whether there is room for puts.
+    pub room: events::Room,
+    /// Connections beyond the limit.
+    refusals: Seldom,
     /// Requests under way, of all connections.
     pub in_flight: usize,
     pub started: Nanos,
@@ -85,6 +90,8 @@ impl Shard {
             waiters: Waiters::default(),
             connections: Connections::default(),
             counters: Counters::default(),
+            room: events::Room::default(),
+            refusals: Seldom::default(),
             in_flight: 0,
             started: runtime.now(),
             stopping: Rc::new(Notify::default()),
@@ -95,8 +102,15 @@ impl Shard {
     pub fn on_event(&mut self, shared: &SharedShard, event: Event) {
         match event {
             Event::Accepted {
-                connection, door, ..
-            } => self.on_accepted(connection, door),
+                connection,
+                door,
+                peer,
+            } => {
+                if self.runtime.logs(Level::Debug) {
+                    self.runtime.log(events::connected(peer, door));
+                }
+                self.on_accepted(connection, door);
+            }
             Event::Chunk { connection, bytes } => self.on_chunk(shared, connection, &bytes),
             Event::Sent { connection, buffer } => self.on_sent(shared, connection, buffer),
             Event::Closed { connection, .. } => {
@@ -121,6 +135,10 @@ impl Shard {
         self.connections.open(id, door);
         if self.connections.len() > limits::CONNECTIONS_MAX {
             self.counters.connections_refused += 1;
+            if let Some(refused) = self.refusals.due(self.runtime.now()) {
+                let event = events::connection_limit(refused, limits::CONNECTIONS_MAX);
+                self.runtime.log(event);
+            }
             let message = "too many connections to this node; close some, or ask another node";
             self.reply_message(id, 0, Status::Overloaded, message);
             self.close_after_replies(id);

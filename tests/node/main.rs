@@ -4,6 +4,7 @@ mod doctor;
 mod harness;
 mod hostile;
 mod lifecycle;
+mod log;
 mod refusals;
 mod survival;
 mod verbs;
