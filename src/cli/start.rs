@@ -1,6 +1,6 @@
 //! `armilla start`: checks the machine, starts the shard, hands what happens to the log.
 
-use super::Exit;
+use super::{Exit, layers};
 use crate::base::limits;
 use crate::base::units::{HumanBytes, Size};
 use crate::node::config::{Options, admin_address};
@@ -21,11 +21,14 @@ use std::time::{Duration, Instant};
   armilla start
   armilla start --data /var/lib/armilla --memory 4GiB --cores 2
   armilla start --listen 10.0.0.5:7700 --insecure
-  armilla start --log debug
+  armilla start --config /etc/armilla.toml --log debug
 
 Ports: P (--listen) for every client, P+1 for the shard itself, P-10 for /livez, /readyz and /status.
 Stop it with Ctrl-C or SIGTERM; a second one ends it at once. Both are safe: what was acked is on the disk.")]
 pub struct Start {
+    /// File with settings; flags and the environment count more
+    #[arg(long, value_name = "FILE", env = "ARMILLA_CONFIG")]
+    pub config: Option<PathBuf>,
     /// Address and base port that clients connect to
     #[arg(
         long,
@@ -68,7 +71,18 @@ pub struct Start {
     #[arg(long, value_name = "ADDR:PORT", env = "ARMILLA_ADMIN")]
     pub admin: Option<SocketAddr>,
     /// Serve on an address that others can reach, without encryption or passwords
-    #[arg(long, env = "ARMILLA_INSECURE")]
+    #[arg(
+        long,
+        env = "ARMILLA_INSECURE",
+        value_name = "BOOL",
+        value_parser = clap::builder::BoolishValueParser::new(),
+        action = clap::ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true",
+        hide_possible_values = true
+    )]
     pub insecure: bool,
     /// Which events are told on standard error: those of this level and worse (error, warn, info, debug)
     #[arg(
@@ -141,6 +155,40 @@ impl Start {
             cpu: cpu(self.cores.as_deref())?,
         })
     }
+
+    /// A setting as people want to read it, where its text alone says less.
+    pub(super) fn with_unit(&self, id: &str) -> Option<String> {
+        match id {
+            "memory" => {
+                let machine = machine_memory();
+                Some(match self.memory {
+                    Size::Percent(_) => format!(
+                        "{} ({} of {})",
+                        self.memory,
+                        HumanBytes(self.memory.of(machine)),
+                        HumanBytes(machine)
+                    ),
+                    Size::Bytes(_) => sized(self.memory),
+                })
+            }
+            "value_limit" => Some(sized(self.value_limit)),
+            "disk" => self.disk.map(sized),
+            "admin" => {
+                let admin = self.admin.unwrap_or_else(|| admin_address(self.listen));
+                Some(admin.to_string())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Exact, and never a bare number.
+fn sized(size: Size) -> String {
+    let text = size.to_string();
+    match text.ends_with(|c: char| c.is_ascii_digit()) {
+        true => text + "B",
+        false => text,
+    }
 }
 
 fn stopped() -> Event {
@@ -182,6 +230,9 @@ impl Plan {
 
 /// The error is a line for each reason.
 fn serve(plan: Plan) -> Result<(), Vec<String>> {
+    for message in layers::misspelt_variables(std::env::vars_os().map(|(name, _)| name)) {
+        log::emit(Event::new(Level::Warn, "environment", message));
+    }
     preflight(&plan.preflight())?;
     let Plan { options, cpu } = plan;
     log::emit(starting(&options, cpu));

@@ -6,5 +6,6 @@ mod hostile;
 mod lifecycle;
 mod log;
 mod refusals;
+mod settings;
 mod survival;
 mod verbs;
