@@ -179,6 +179,11 @@ pub const COLLECT_LOOK_MS: u64 = 100;
 pub const COLLECT_RETRY_MS: u64 = 10;
 /// Entries that one step of a count or of a scan reads.
 pub const SCAN_BATCH_ENTRIES: usize = 256;
+/// Events that wait for the log thread; further ones are dropped and counted. All that happens at a start or a stop of
+/// many shards fits; it is half a megabyte of words.
+pub const LOG_EVENTS_WAITING_MAX: usize = 1024;
+/// Milliseconds in which an event that a client can cause at will is logged once, with its count.
+pub const LOG_REPEAT_MS: u64 = 10_000;
 /// Shards of a node.
 pub const SHARDS_MAX: usize = 1024;
 /// Virtual nodes of a ring unless formed otherwise; a power of two.

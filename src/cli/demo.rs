@@ -4,7 +4,9 @@ use super::Exit;
 use super::dataset::{Row, dataset};
 use crate::base::checksum::xxh3_64;
 use crate::client::blocking::{Client, Put};
+use crate::runtime::preflight;
 use hdrhistogram::Histogram;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -19,7 +21,8 @@ pub struct Demo {
     /// Delete one acked key behind the demo's back: the comparison must find it, and the demo exits with 3
     #[arg(long)]
     pub lose_one: bool,
-    /// Where the temporary directory is made; its file system must allow direct I/O
+    /// Where the temporary directory is made: on a disk, for a node keeps nothing in memory only [default: where the
+    /// system keeps such, or here if that is in memory]
     #[arg(long, value_name = "DIR")]
     pub scratch: Option<PathBuf>,
 }
@@ -59,7 +62,7 @@ impl Drop for Stage {
 }
 
 fn show(demo: &Demo) -> Result<usize, String> {
-    let base = demo.scratch.clone().unwrap_or_else(std::env::temp_dir);
+    let base = demo.scratch.clone().unwrap_or_else(scratch);
     let root = base.join(format!("armilla-demo-{}", std::process::id()));
     std::fs::create_dir_all(&root)
         .map_err(|e| format!("cannot make {}: {e}; pass --scratch DIR", root.display()))?;
@@ -130,6 +133,8 @@ fn start(stage: &mut Stage) -> Result<(), String> {
             "127.0.0.1:0",
             "--memory",
             "512MiB",
+            "--log-format",
+            "json",
             "--data",
         ])
         .arg(stage.root.join("data"))
@@ -143,22 +148,37 @@ fn start(stage: &mut Stage) -> Result<(), String> {
     let mut lines = BufReader::new(stderr).lines();
     for line in lines.by_ref() {
         let line = line.map_err(|e| e.to_string())?;
-        let words: Vec<&str> = line.split_whitespace().collect();
-        match words.as_slice() {
-            ["clients", address] => stage.address = (*address).to_owned(),
-            ["ready", ..] => {
+        let event: Value = serde_json::from_str(&line).unwrap_or_default();
+        match event["event"].as_str() {
+            Some("listening") => {
+                stage.address = event["clients"].as_str().unwrap_or_default().to_owned();
+            }
+            Some("ready") => {
                 // Nobody reads on, so the pipe is drained: a node never waits for its own words.
                 std::thread::spawn(move || lines.for_each(drop));
                 return Ok(());
             }
             _ => {}
         }
-        said.push(line);
+        said.push(
+            event["message"]
+                .as_str()
+                .map_or(line.clone(), str::to_owned),
+        );
     }
     Err(format!(
         "the node ended before it served:\n{}",
         said.join("\n")
     ))
+}
+
+/// The system's place for what is temporary, unless a node would refuse it.
+fn scratch() -> PathBuf {
+    let usual = std::env::temp_dir();
+    match preflight::is_in_memory(&usual) {
+        true => ".".into(),
+        false => usual,
+    }
 }
 
 fn connect(address: &str) -> Result<Client, String> {

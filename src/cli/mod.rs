@@ -1,9 +1,14 @@
 //! The command line: one file a verb.
 
+mod completions;
+mod config;
+mod config_file;
 mod dataset;
 mod delete;
 mod demo;
+mod doctor;
 mod get;
+mod layers;
 mod node;
 mod put;
 mod start;
@@ -12,7 +17,8 @@ mod status;
 use crate::engine::LOG_FORMAT;
 use crate::replica::identity::DIRECTORY_FORMAT;
 use crate::wire::PROTOCOL_VERSION;
-use clap::{Parser, Subcommand};
+use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+use layers::{Layers, Refused};
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
@@ -38,6 +44,8 @@ Examples:
   date | armilla put now -           store what stands on standard input
   armilla delete city                delete it
   armilla status                     see whether the node serves
+  armilla doctor                     see whether a node can run here
+  armilla config example             print a file for 'armilla start --config'
 
 Exit codes: 0 done, 1 not found, 2 usage, 3 failed and nothing was changed,
 4 outcome unknown: the write may have happened.";
@@ -57,20 +65,39 @@ enum Verb {
     Put(put::Put),
     Delete(delete::Delete),
     Status(status::Status),
+    Doctor(doctor::Doctor),
+    Config(config::Config),
     Demo(demo::Demo),
+    Completions(completions::Completions),
 }
 
-/// Reads the arguments and runs the verb.
+/// Reads the arguments, the environment and the file they name, and runs the verb.
 pub fn main() -> ExitCode {
-    let exit = match Cli::parse().verb {
+    let layers = match Layers::read(command(), std::env::args_os().collect()) {
+        Ok(layers) => layers,
+        Err(Refused::Arguments(error)) => error.exit(),
+        Err(Refused::Setting(message)) => {
+            eprintln!("armilla: {message}");
+            return ExitCode::from(Exit::Usage as u8);
+        }
+    };
+    let cli = Cli::from_arg_matches(&layers.matches).unwrap_or_else(|error| error.exit());
+    let exit = match cli.verb {
         Verb::Start(verb) => verb.run(),
         Verb::Get(verb) => verb.run(),
         Verb::Put(verb) => verb.run(),
         Verb::Delete(verb) => verb.run(),
         Verb::Status(verb) => verb.run(),
+        Verb::Doctor(verb) => verb.run(),
+        Verb::Config(verb) => verb.run(&layers),
         Verb::Demo(verb) => verb.run(),
+        Verb::Completions(verb) => verb.run(),
     };
     ExitCode::from(exit as u8)
+}
+
+fn command() -> Command {
+    Cli::command()
 }
 
 /// The commit this program was built from; a development build does not follow it.

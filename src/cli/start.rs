@@ -1,18 +1,19 @@
-//! `armilla start`: checks the machine, starts the shard, tells what happens on stderr.
+//! `armilla start`: checks the machine, starts the shard, hands what happens to the log.
 
-use super::Exit;
+use super::{Exit, layers};
 use crate::base::limits;
 use crate::base::units::{HumanBytes, Size};
 use crate::node::config::{Options, admin_address};
-use crate::node::{self, Announce};
-use crate::runtime::{self, preflight, signals};
+use crate::node::{self, Announce, events};
+use crate::runtime::log::{self, Event, Level};
+use crate::runtime::preflight::{self, Address, Check, Verdict, Wants};
+use crate::runtime::{self, signals};
+use std::cell::Cell;
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-
-/// A full shard of connections, and what they leave to the rest.
-const OPEN_FILES_WANTED: u64 = limits::CONNECTIONS_MAX as u64 + limits::DESCRIPTORS_RESERVED;
 
 /// Connections that leave descriptors to the admin port, to segments and tables: where there are few, half of them.
 fn connections_max(open_files: u64) -> usize {
@@ -26,10 +27,14 @@ fn connections_max(open_files: u64) -> usize {
   armilla start
   armilla start --data /var/lib/armilla --memory 4GiB --cores 2
   armilla start --listen 10.0.0.5:7700 --insecure
+  armilla start --config /etc/armilla.toml --log debug
 
 Ports: P (--listen) for every client, P+1 for the shard itself, P-10 for /livez, /readyz and /status.
 Stop it with Ctrl-C or SIGTERM; a second one ends it at once. Both are safe: what was acked is on the disk.")]
 pub struct Start {
+    /// File with settings; flags and the environment count more
+    #[arg(long, value_name = "FILE", env = "ARMILLA_CONFIG")]
+    pub config: Option<PathBuf>,
     /// Address and base port that clients connect to
     #[arg(
         long,
@@ -72,62 +77,222 @@ pub struct Start {
     #[arg(long, value_name = "ADDR:PORT", env = "ARMILLA_ADMIN")]
     pub admin: Option<SocketAddr>,
     /// Serve on an address that others can reach, without encryption or passwords
-    #[arg(long, env = "ARMILLA_INSECURE")]
+    #[arg(
+        long,
+        env = "ARMILLA_INSECURE",
+        value_name = "BOOL",
+        value_parser = clap::builder::BoolishValueParser::new(),
+        action = clap::ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true",
+        hide_possible_values = true
+    )]
     pub insecure: bool,
+    /// Which events are told on standard error: those of this level and worse (error, warn, info, debug)
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        default_value = "info",
+        env = "ARMILLA_LOG"
+    )]
+    pub log: Level,
+    /// How they are told: sentences for people, JSON objects for programs, or sentences on a terminal only
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        default_value_t = LogFormat::Auto,
+        env = "ARMILLA_LOG_FORMAT"
+    )]
+    pub log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    Auto,
+    Human,
+    Json,
+}
+
+impl LogFormat {
+    fn format(self) -> log::Format {
+        match self {
+            LogFormat::Human => log::Format::Human,
+            LogFormat::Json => log::Format::Json,
+            LogFormat::Auto if std::io::stderr().is_terminal() => log::Format::Human,
+            LogFormat::Auto => log::Format::Json,
+        }
+    }
 }
 
 impl Start {
     pub fn run(&self) -> Exit {
-        match serve(self) {
-            Ok(()) => Exit::Done,
-            Err((exit, message)) => {
+        let plan = match self.plan() {
+            Ok(plan) => plan,
+            Err(message) => {
                 eprintln!("armilla: {message}");
-                exit
+                return Exit::Usage;
             }
+        };
+        if let Err(error) = log::start(self.log, self.log_format.format()) {
+            eprintln!("armilla: cannot start the log thread: {error}");
+            return Exit::Failed;
+        }
+        let exit = match serve(plan) {
+            Ok(()) => {
+                log::emit(stopped());
+                Exit::Done
+            }
+            Err(messages) => {
+                messages.into_iter().map(failed).for_each(log::emit);
+                Exit::Failed
+            }
+        };
+        log::finish();
+        exit
+    }
+
+    /// Refuses settings that make no sense, on this machine or at all.
+    pub(super) fn plan(&self) -> Result<Plan, String> {
+        Ok(Plan {
+            options: options(self)?,
+            cpu: cpu(self.cores.as_deref())?,
+        })
+    }
+
+    /// A setting as people want to read it, where its text alone says less.
+    pub(super) fn with_unit(&self, id: &str) -> Option<String> {
+        match id {
+            "memory" => {
+                let machine = machine_memory();
+                Some(match self.memory {
+                    Size::Percent(_) => format!(
+                        "{} ({} of {})",
+                        self.memory,
+                        HumanBytes(self.memory.of(machine)),
+                        HumanBytes(machine)
+                    ),
+                    Size::Bytes(_) => sized(self.memory),
+                })
+            }
+            "value_limit" => Some(sized(self.value_limit)),
+            "disk" => self.disk.map(sized),
+            "admin" => {
+                let admin = self.admin.unwrap_or_else(|| admin_address(self.listen));
+                Some(admin.to_string())
+            }
+            _ => None,
         }
     }
 }
 
-fn serve(start: &Start) -> Result<(), (Exit, String)> {
-    let usage = |message: String| (Exit::Usage, message);
-    let failed = |message: String| (Exit::Failed, message);
-    let mut options = options(start).map_err(usage)?;
-    let cpu = cpu(start.cores.as_deref()).map_err(usage)?;
-    let missing = preflight::check();
-    if !missing.is_empty() {
-        let lines: Vec<String> = missing.iter().map(ToString::to_string).collect();
-        return Err(failed(lines.join("\narmilla: ")));
+/// Exact, and never a bare number.
+fn sized(size: Size) -> String {
+    let text = size.to_string();
+    match text.ends_with(|c: char| c.is_ascii_digit()) {
+        true => text + "B",
+        false => text,
     }
-    let open_files = preflight::raise_open_files();
-    options.connections_max = connections_max(open_files);
-    if open_files < OPEN_FILES_WANTED {
-        eprintln!(
-            "note: this process may open {open_files} files (ulimit -Hn), so a shard takes {} connections; with {} it \
-             takes {}",
-            options.connections_max,
-            OPEN_FILES_WANTED,
-            limits::CONNECTIONS_MAX
-        );
+}
+
+fn stopped() -> Event {
+    let message = "stopped; every acked write is on the disk";
+    Event::new(Level::Info, "stopped", message)
+}
+
+fn failed(message: String) -> Event {
+    Event::new(Level::Error, "failed", message)
+}
+
+/// What a start comes down to once its settings are resolved.
+pub(super) struct Plan {
+    options: Options,
+    cpu: usize,
+}
+
+impl Plan {
+    pub(super) fn preflight(&self) -> Vec<Check> {
+        let shards = 1;
+        let options = &self.options;
+        let address = |flag, address, exclusive| Address {
+            flag,
+            address,
+            exclusive,
+        };
+        let shard_addresses = (0..shards).map(|shard| options.shard_address(shard));
+        let mut addresses = vec![address("listen", options.listen, false)];
+        addresses.extend(shard_addresses.map(|shard| address("listen", shard, true)));
+        addresses.extend(options.admin.map(|admin| address("admin", admin, true)));
+        preflight::check(&Wants {
+            data: &options.data,
+            addresses: &addresses,
+            shards: shards.into(),
+            disk_bytes: options.disk_bytes,
+        })
+    }
+}
+
+/// The error is a line for each reason.
+fn serve(plan: Plan) -> Result<(), Vec<String>> {
+    for message in layers::misspelt_variables(std::env::vars_os().map(|(name, _)| name)) {
+        log::emit(Event::new(Level::Warn, "environment", message));
+    }
+    preflight(&plan.preflight())?;
+    let Plan { mut options, cpu } = plan;
+    options.connections_max = connections_max(preflight::raise_open_files());
+    log::emit(starting(&options, cpu));
+    let open = |address: SocketAddr| !address.ip().is_loopback();
+    if open(options.listen) || options.admin.is_some_and(open) {
+        let message = "open to the network, without encryption or passwords (--insecure)";
+        log::emit(Event::new(Level::Warn, "insecure", message));
     }
     let handle = runtime::run(cpu, move |runtime| {
-        let announce = Announcer::new(cpu, &options);
+        let teller = Teller::default();
         node::run(
             runtime,
             options,
-            Rc::new(move |what: Announce<'_>| announce.say(what)),
+            Rc::new(move |what: Announce<'_>| teller.tell(what)),
         )
     })
-    .map_err(|e| failed(format!("cannot start an executor on CPU {cpu}: {e}")))?;
+    .map_err(|e| vec![format!("cannot start an executor on CPU {cpu}: {e}")])?;
     signals::stop_on_signals(vec![handle.stop_handle()])
-        .map_err(|e| failed(format!("cannot take signals: {e}")))?;
+        .map_err(|e| vec![format!("cannot take signals: {e}")])?;
     match handle.join() {
-        Ok(Ok(())) => {
-            eprintln!("stopped; every acked write is on the disk");
-            Ok(())
-        }
-        Ok(Err(error)) => Err(failed(error.to_string())),
-        Err(error) => Err(failed(format!("the shard's thread ended: {error}"))),
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(vec![error.to_string()]),
+        Err(error) => Err(vec![format!("the shard's thread ended: {error}")]),
     }
+}
+
+/// Tells what is worth a warning; what fails is the error.
+fn preflight(checks: &[Check]) -> Result<(), Vec<String>> {
+    let of = |verdict| checks.iter().filter(move |check| check.verdict == verdict);
+    for check in of(Verdict::Warn) {
+        let event = Event::new(Level::Warn, "preflight", check.to_string());
+        log::emit(event.with("check", check.name.to_owned()));
+    }
+    let failures: Vec<String> = of(Verdict::Fail).map(Check::to_string).collect();
+    match failures.is_empty() {
+        true => Ok(()),
+        false => Err(failures),
+    }
+}
+
+fn starting(options: &Options, cpu: usize) -> Event {
+    let (version, commit) = (env!("CARGO_PKG_VERSION"), super::COMMIT);
+    let (data, memory) = (options.data.display(), options.memory_bytes as u64);
+    let message = format!(
+        "armilla {version} ({commit}) starts on CPU {cpu}: data in {data}, {} of memory",
+        HumanBytes(memory)
+    );
+    Event::new(Level::Info, "starting", message)
+        .with("version", version.to_owned())
+        .with("commit", commit.to_owned())
+        .with("cpus", cpu.to_string())
+        .with("data", data.to_string())
+        .with("memory_bytes", memory)
 }
 
 fn options(start: &Start) -> Result<Options, String> {
@@ -237,82 +402,39 @@ fn cpu(cores: Option<&str>) -> Result<usize, String> {
     }
 }
 
-/// Says on stderr what the node announces.
-struct Announcer {
-    cpu: usize,
-    data: String,
-    memory_bytes: usize,
+/// Turns what the node announces into events.
+struct Teller {
     started: Instant,
-    shown: std::cell::Cell<Option<Instant>>,
+    progress: Cell<Instant>,
 }
 
-impl Announcer {
-    fn new(cpu: usize, options: &Options) -> Announcer {
-        Announcer {
-            cpu,
-            data: options.data.display().to_string(),
-            memory_bytes: options.memory_bytes,
-            started: Instant::now(),
-            shown: Default::default(),
+impl Default for Teller {
+    fn default() -> Teller {
+        let now = Instant::now();
+        Teller {
+            started: now,
+            progress: Cell::new(now),
         }
     }
+}
 
-    fn say(&self, what: Announce<'_>) {
+impl Teller {
+    fn tell(&self, what: Announce<'_>) {
         match what {
-            Announce::Listening(ports) => {
-                eprintln!("armilla {} ({})", env!("CARGO_PKG_VERSION"), super::COMMIT);
-                eprintln!("  clients  {}", ports.base);
-                for (shard, address) in ports.shards.iter().enumerate() {
-                    eprintln!("  shard {shard}  {address} on CPU {}", self.cpu);
-                }
-                if let Some(admin) = ports.admin {
-                    eprintln!("  admin    http://{admin}/readyz");
-                }
-                eprintln!("  data     {}", self.data);
-                eprintln!("  memory   {}", HumanBytes(self.memory_bytes as u64));
-                if !ports.base.ip().is_loopback() {
-                    eprintln!("  WARNING  open to the network, without encryption or passwords");
+            Announce::Listening(ports) => log::emit(events::listening(ports)),
+            Announce::Replaying(done, all) => {
+                // At most one line a second.
+                if all > 0 && self.progress.get().elapsed() >= Duration::from_secs(1) {
+                    self.progress.set(Instant::now());
+                    log::emit(events::replaying(done, all));
                 }
             }
-            Announce::Replaying(done, all) => self.replaying(done, all),
             Announce::Ready { recovery, .. } => {
-                if recovery.cut_groups > 0 {
-                    eprintln!(
-                        "cut {} torn group(s) that were never acked",
-                        recovery.cut_groups
-                    );
-                }
-                if recovery.damaged_groups > 0 {
-                    eprintln!(
-                        "DAMAGED: {} group(s) of the log fail their checksum; keys that may have been in them answer \
-                         'unsure'",
-                        recovery.damaged_groups
-                    );
-                }
-                eprintln!(
-                    "ready after {} ms: {} record(s) replayed; try 'armilla put greeting hello'",
-                    self.started.elapsed().as_millis(),
-                    recovery.records
-                );
+                events::recovered(recovery).into_iter().for_each(log::emit);
+                log::emit(events::ready(self.started.elapsed()));
             }
-            Announce::Stopping => eprintln!("stopping: finishing what is under way"),
-            Announce::Poisoned(poisoned) => {
-                eprintln!(
-                    "POISONED: {poisoned}; this node answers 'unsure' until it is restarted and has replayed its log"
-                );
-            }
-        }
-    }
-
-    /// At most one line a second.
-    fn replaying(&self, done: u64, all: u64) {
-        let due = match self.shown.get() {
-            Some(at) => at.elapsed() >= Duration::from_secs(1),
-            None => self.started.elapsed() >= Duration::from_secs(1),
-        };
-        if due && all > 0 {
-            self.shown.set(Some(Instant::now()));
-            eprintln!("replaying {} of {}", HumanBytes(done), HumanBytes(all));
+            Announce::Stopping => log::emit(events::stopping()),
+            Announce::Poisoned(why) => log::emit(events::poisoned(0, why)),
         }
     }
 }

@@ -7,9 +7,9 @@ use std::rc::Rc;
 
 /// Bytes that an entry of the cache takes beside the value: the counts of the `Rc`, its slot, the allocator's rounding.
 const OVERHEAD_BYTES: u64 = 96;
-/// Guess of a value's size, to size the cache's tables: with a small one they, and the names of what was let go that they
-/// remember, take more memory than `OVERHEAD_BYTES` says (measured with 1 KiB values: 512 takes 14 % more than the bound,
-/// 2048 takes 4 %).
+/// Guess of a value's size, to size the cache's tables: they, and the names of what was let go that they remember,
+/// take more than `OVERHEAD_BYTES` says where it is small (1 KiB values: 512 takes 14 % more than the bound, 2048 takes
+/// 4 %).
 const VALUE_BYTES_GUESS: usize = 2048;
 
 /// Which sibling of which record.

@@ -1,6 +1,7 @@
 //! What connections send, in turns: each has a bounded amount of work a turn, and waits for the next one with the rest,
 //! so that a flood of requests on one connection holds nobody else up.
 
+use super::events;
 use super::shard::{Shard, SharedShard};
 use crate::base::limits::{
     ADMIN_CONNECTIONS_MAX, ADMIN_MS_MAX, CONNECTION_KEPT_BYTES_MAX, CONNECTION_STALL_MS,
@@ -42,6 +43,10 @@ impl Shard {
             return;
         }
         self.counters.connections_refused += 1;
+        if let Some(refused) = self.refusals.due(self.runtime.now()) {
+            let event = events::connection_limit(refused, self.connections_max);
+            self.runtime.log(event);
+        }
         if over > CONNECTIONS_REFUSED_MAX {
             return self.cut(id);
         }

@@ -6,6 +6,7 @@ mod budget;
 mod collect;
 pub mod config;
 pub mod connection;
+pub mod events;
 mod intake;
 mod reads;
 pub mod shard;

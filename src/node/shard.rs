@@ -11,7 +11,7 @@ use super::config::{Options, Ports};
 use super::connection::Connections;
 use super::status::{Counters, Phase};
 use super::waiters::{Asker, Waiter, Waiters, Waiting};
-use super::{reads, writes};
+use super::{events, reads, writes};
 use crate::base::limits;
 use crate::base::planted::planted;
 use crate::base::units::Nanos;
@@ -21,6 +21,7 @@ use crate::engine::{Engine, GroupNumber};
 use crate::replica::identity::Identity;
 use crate::replica::key_queue::KeyQueue;
 use crate::runtime::Runtime;
+use crate::runtime::log::{Level, Seldom};
 use crate::runtime::net::{ConnectionId, Event, Net};
 use crate::runtime::notify::Notify;
 use crate::wire::PROTOCOL_VERSION as PROTOCOL;
@@ -55,6 +56,10 @@ pub struct Shard {
     /// Connections of clients that this shard takes.
     pub connections_max: usize,
     pub counters: Counters,
+    /// Whether there is room for puts.
+    pub room: events::Room,
+    /// Connections beyond the limit.
+    pub refusals: Seldom,
     /// Requests under way, of all connections.
     pub in_flight: usize,
     pub started: Nanos,
@@ -96,6 +101,8 @@ impl Shard {
             connections: Connections::new(Budget::new(shares.buffer_bytes)),
             connections_max: options.connections_max,
             counters: Counters::default(),
+            room: events::Room::default(),
+            refusals: Seldom::default(),
             in_flight: 0,
             started: runtime.now(),
             stopping: Rc::new(Notify::default()),
@@ -107,8 +114,15 @@ impl Shard {
     pub fn on_event(&mut self, shared: &SharedShard, event: Event) {
         match event {
             Event::Accepted {
-                connection, door, ..
-            } => self.on_accepted(connection, door),
+                connection,
+                door,
+                peer,
+            } => {
+                if self.runtime.logs(Level::Debug) {
+                    self.runtime.log(events::connected(peer, door));
+                }
+                self.on_accepted(connection, door);
+            }
             Event::Chunk { connection, bytes } => self.on_chunk(shared, connection, &bytes),
             Event::Sent { connection, buffer } => self.on_sent(connection, buffer),
             Event::Ended { connection } => self.on_ended(connection),

@@ -241,6 +241,11 @@ fn on_lookup(
                         after,
                         group,
                     });
+                    if write.value.is_some()
+                        && let Some(event) = shard.room.on_taken()
+                    {
+                        shard.runtime.log(event);
+                    }
                     (group, Waiting::Put(Put::minted(quorum)))
                 }
                 Err(why) => return append_refused(shard, asker, why),
@@ -288,6 +293,9 @@ pub fn refuse(shard: &mut Shard, asker: Asker, why: Refusal) {
 
 /// Nothing was stored: the dot was shown to nobody, so the next mint of the key may use it again.
 fn append_refused(shard: &mut Shard, asker: Asker, why: AppendRefused) {
+    if let Some(event) = shard.room.on_refused(why, shard.runtime.now()) {
+        shard.runtime.log(event);
+    }
     let status = match why {
         AppendRefused::MemoryFull | AppendRefused::DiskFull => Status::Full,
         AppendRefused::RecordTooLarge => Status::ValueTooLarge,

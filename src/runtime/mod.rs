@@ -9,6 +9,7 @@ pub mod buffer;
 pub mod disk;
 pub mod exclusive;
 pub mod glommio;
+pub mod log;
 pub mod net;
 pub mod notify;
 pub mod preflight;
@@ -115,6 +116,24 @@ impl Runtime {
     /// Always false under the real backend.
     pub fn simulated_delay(&self) -> bool {
         either!(&self.backend, b => b.simulated_delay())
+    }
+
+    /// Whether the operator asked for events of this level: before making one that nobody may read.
+    pub fn logs(&self, level: log::Level) -> bool {
+        match &self.backend {
+            Backend::Glommio(_) => log::is_told(level),
+            #[cfg(feature = "sim")]
+            Backend::Simulated(_) => true,
+        }
+    }
+
+    /// Tells the operator. Never waits.
+    pub fn log(&self, event: log::Event) {
+        match &self.backend {
+            Backend::Glommio(_) => log::emit(event),
+            #[cfg(feature = "sim")]
+            Backend::Simulated(b) => b.log(&event),
+        }
     }
 
     /// Counters of the ring since its start; all zero under simulation, which has none.

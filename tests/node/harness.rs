@@ -58,7 +58,21 @@ impl Node {
     }
 
     pub fn start_with(data: &Path, more: &[&str]) -> Node {
-        let mut child = armilla()
+        Node::start_through(None, data, more)
+    }
+
+    /// `script`: what a shell does before it becomes the node.
+    pub fn start_through(script: Option<&str>, data: &Path, more: &[&str]) -> Node {
+        let mut command = match script {
+            None => armilla(),
+            Some(script) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", script, env!("CARGO_BIN_EXE_armilla")]);
+                shell.stdin(Stdio::null());
+                shell
+            }
+        };
+        let mut child = command
             .args(["start", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
             .args(more)
@@ -85,15 +99,16 @@ impl Node {
                     log.lock().unwrap()
                 );
             };
-            let words: Vec<&str> = line.split_whitespace().collect();
-            match words.as_slice() {
-                ["clients", at] => address = (*at).to_owned(),
-                ["admin", at] => admin = (*at).trim_start_matches("http://").into(),
-                ["ready", ..] => break,
+            let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+            match event["event"].as_str() {
+                Some("listening") => {
+                    address = text_of(&event["clients"]);
+                    admin = text_of(&event["admin"]);
+                }
+                Some("ready") => break,
                 _ => {}
             }
         }
-        let admin = admin.trim_end_matches("/readyz").to_owned();
         Node {
             child,
             address,
@@ -106,8 +121,19 @@ impl Node {
         self.child.id()
     }
 
+    /// All that it said, a JSON object a line.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
+    }
+
+    /// The events of one name that it told so far.
+    pub fn events(&self, name: &str) -> Vec<serde_json::Value> {
+        let log = self.log();
+        let events = log.lines().map(|line| {
+            serde_json::from_str::<serde_json::Value>(line)
+                .unwrap_or_else(|e| panic!("no JSON ({e}): {line}"))
+        });
+        events.filter(|event| event["event"] == name).collect()
     }
 
     /// A verb against this node.
@@ -158,6 +184,10 @@ impl Drop for Node {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn text_of(value: &serde_json::Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
 }
 
 pub fn code(output: &Output) -> i32 {

@@ -1,8 +1,11 @@
 //! Real processes: a node on real sockets and a real disk, the command line against it, and kill -9.
 
+mod doctor;
 mod harness;
 mod hostile;
 mod lifecycle;
+mod log;
 mod refusals;
+mod settings;
 mod survival;
 mod verbs;

@@ -18,6 +18,7 @@ const TOP_LEVEL: &[&str] = &[
     "LICENSE-APACHE",
     "LICENSE-MIT",
     "README.md",
+    "armilla.example.toml",
     "benches",
     "build.rs",
     "rust-toolchain.toml",

@@ -1,44 +1,71 @@
-//! Who listens on a port: a help for the operator who meets "address in use".
+//! Who listens on a port, or holds a file: a help for the operator who meets "in use".
 
+use std::fmt;
 use std::fs;
 use std::path::Path;
 
-/// "process 4242 (armilla)", as far as /proc shows it to us; else "another process".
-pub(super) fn of_port(port: u16) -> String {
-    find(port).unwrap_or_else(|| "another process".to_owned())
+/// A process, as far as /proc shows it to us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder(Option<(u32, String)>);
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some((pid, name)) => write!(f, "process {pid} ({name})"),
+            None => f.write_str("another process"),
+        }
+    }
 }
 
-fn find(port: u16) -> Option<String> {
+impl Holder {
+    /// What the operator may do about it.
+    pub fn remedy(&self) -> String {
+        match &self.0 {
+            Some((pid, _)) => format!("run: kill {pid}"),
+            None => "stop it".to_owned(),
+        }
+    }
+
+    fn named(pid: u32) -> Holder {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        Holder(Some((pid, name.trim().to_owned())))
+    }
+}
+
+/// Who listens on `port`.
+pub fn of_port(port: u16) -> Holder {
+    find(port).map_or(Holder(None), Holder::named)
+}
+
+/// Process `pid`, if it has `file` open.
+pub fn of_file(file: &Path, pid: u32) -> Option<Holder> {
+    let wanted = fs::canonicalize(file).ok()?;
+    let open = holds(Path::new(&format!("/proc/{pid}")), |target| {
+        target == wanted
+    });
+    open.then(|| Holder::named(pid))
+}
+
+fn find(port: u16) -> Option<u32> {
     let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()
         .filter_map(|table| fs::read_to_string(table).ok())
         .flat_map(|table| listeners(&table, port))
         .collect();
     let wanted: Vec<String> = inodes.iter().map(|i| format!("socket:[{i}]")).collect();
-    for process in fs::read_dir("/proc").ok()?.flatten() {
-        let pid = process.file_name();
-        let Some(pid) = pid
-            .to_str()
-            .filter(|p| p.bytes().all(|b| b.is_ascii_digit()))
-        else {
-            continue;
-        };
-        if holds(&process.path(), &wanted) {
-            let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            return Some(format!("process {pid} ({})", name.trim()));
-        }
-    }
-    None
+    let is_wanted = |target: &Path| wanted.iter().any(|w| target.as_os_str() == w.as_str());
+    let processes = fs::read_dir("/proc").ok()?.flatten();
+    let mut pids = processes.filter_map(|p| p.file_name().to_str()?.parse().ok());
+    pids.find(|pid| holds(Path::new(&format!("/proc/{pid}")), is_wanted))
 }
 
-fn holds(process: &Path, wanted: &[String]) -> bool {
+fn holds(process: &Path, is_wanted: impl Fn(&Path) -> bool) -> bool {
     let Ok(descriptors) = fs::read_dir(process.join("fd")) else {
         return false;
     };
-    descriptors.flatten().any(|descriptor| {
-        fs::read_link(descriptor.path())
-            .is_ok_and(|target| wanted.iter().any(|w| target.as_os_str() == w.as_str()))
-    })
+    descriptors
+        .flatten()
+        .any(|descriptor| fs::read_link(descriptor.path()).is_ok_and(|target| is_wanted(&target)))
 }
 
 /// Inodes of the sockets that listen on `port` in a table like /proc/net/tcp.

@@ -9,7 +9,7 @@ mod buffers;
 mod connections;
 mod disk;
 mod file;
-mod holder;
+pub(in crate::runtime) mod holder;
 mod net;
 mod operations;
 mod pump;
@@ -26,6 +26,7 @@ pub use file::File;
 pub use net::Net;
 pub use ring::RingStatistics;
 pub(in crate::runtime) use ring::builder as ring_builder;
+pub(in crate::runtime) use sockets::bound_socket;
 pub use start::{Running, StopHandle, run};
 
 use super::Queue;

@@ -77,13 +77,25 @@ pub(super) fn stream_socket(address: &SocketAddr) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Bound and listening. `exclusive`: without SO_REUSEPORT, so that a second listener is refused.
-pub(super) fn listening_socket(address: SocketAddr, exclusive: bool) -> io::Result<OwnedFd> {
+/// Bound, not listening: nobody can connect to it. `exclusive`: without SO_REUSEPORT, so that a second one is refused.
+pub(in crate::runtime) fn bound_socket(
+    address: SocketAddr,
+    exclusive: bool,
+) -> io::Result<OwnedFd> {
     let socket = stream_socket(&address)?;
     set_option(&socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
     if !exclusive {
         set_option(&socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
     }
+    let raw = RawAddress::new(address);
+    // SAFETY: the address lives through the call and its length is its own.
+    check(unsafe { libc::bind(socket.as_raw_fd(), raw.address(), raw.len()) })?;
+    Ok(socket)
+}
+
+/// Bound and listening.
+pub(super) fn listening_socket(address: SocketAddr, exclusive: bool) -> io::Result<OwnedFd> {
+    let socket = bound_socket(address, exclusive)?;
     // Accepted sockets inherit these: nothing has to be called for each.
     set_option(&socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
     for (option, value) in [
@@ -94,9 +106,6 @@ pub(super) fn listening_socket(address: SocketAddr, exclusive: bool) -> io::Resu
     ] {
         set_option(&socket, libc::IPPROTO_TCP, option, value)?;
     }
-    let raw = RawAddress::new(address);
-    // SAFETY: the address lives through the call and its length is its own.
-    check(unsafe { libc::bind(socket.as_raw_fd(), raw.address(), raw.len()) })?;
     const BACKLOG: i32 = 1024;
     // SAFETY: no memory is passed.
     check(unsafe { libc::listen(socket.as_raw_fd(), BACKLOG) })?;

@@ -11,11 +11,13 @@
 //! any longer than two looks of the watchdog. A shard that computes for long gets signals too, which is harmless.
 #![allow(unsafe_code)]
 
+use crate::base::units::Nanos;
+use crate::runtime::log::{self, Event, Level, Seldom};
 use signal_hook::consts::SIGURG;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Between two beats of an executor: how long a stall usually lasts.
 const BEAT: Duration = Duration::from_millis(5);
@@ -125,8 +127,11 @@ impl Hearts {
     }
 
     fn look_for_ever(&self) {
+        let began = Instant::now();
+        let mut seldom = Seldom::default();
         loop {
             std::thread::sleep(LOOK);
+            let mut found = 0;
             let mut watched = self.lock();
             while watched.hearts.is_empty() {
                 watched = self
@@ -138,13 +143,30 @@ impl Hearts {
                 let beats = heart.pulse.beats.load(Ordering::Relaxed);
                 if beats == heart.seen {
                     heart.pulse.stalls.fetch_add(1, Ordering::Relaxed);
+                    found += 1;
                     // SAFETY: no memory is passed, and the thread lives: its watch has not been dropped.
                     unsafe { libc::tgkill(libc::getpid(), heart.thread, SIGURG) };
                 }
                 heart.seen = beats;
             }
+            drop(watched);
+            let now = Nanos(began.elapsed().as_nanos() as u64);
+            if found > 0
+                && let Some(times) = seldom.due(now)
+            {
+                log::emit(stalled(times));
+            }
         }
     }
+}
+
+fn stalled(times: u64) -> Event {
+    let message = format!(
+        "an executor stood still for {} ms and was woken, {times} time(s) since this was last told; if it happens often, the \
+         machine has too few CPUs for what runs on it (run: top)",
+        LOOK.as_millis()
+    );
+    Event::new(Level::Warn, "stall", message).with("times", times)
 }
 
 #[cfg(test)]

@@ -6,9 +6,11 @@
 use super::disk::Disk;
 use super::executor::{Completion, Wait};
 use super::net::Net;
+use super::trace::{Kind, payload};
 use super::world::{Happening, ProcessId, State, World};
 use crate::base::units::{Nanos, UnixMillis};
 use crate::runtime::Queue;
+use crate::runtime::log::Event;
 use std::future::Future;
 use std::path::Path;
 use std::rc::Rc;
@@ -99,6 +101,12 @@ impl Process {
             state.process(self.id).delays.chance(delay)
         })
         .is_some_and(|delayed| delayed)
+    }
+
+    /// What a node tells its operator is a part of what it does.
+    pub fn log(&self, event: &Event) {
+        let said = payload(&[event.level as u64], event.message.as_bytes());
+        self.live(|state| state.trace.record(state.now, self.id, Kind::Log, said));
     }
 
     pub fn net(&self) -> Net {

@@ -19,6 +19,7 @@ pub(super) enum Kind {
     PowerCut,
     NetItem,
     NetEvent,
+    Log,
 }
 
 pub(super) struct Trace {

@@ -1,0 +1,197 @@
+//! What a node tells its operator. Names and fields are frozen: scripts rely on them.
+
+use super::config::Ports;
+use crate::base::units::{HumanBytes, Nanos};
+use crate::engine::{AppendRefused, Poisoned, Recovery};
+use crate::runtime::log::{Event, Level, Seldom};
+use crate::runtime::net::Door;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// The ports are bound.
+pub fn listening(ports: &Ports) -> Event {
+    let shards: Vec<String> = ports.shards.iter().map(SocketAddr::to_string).collect();
+    let shards = shards.join(",");
+    let mut message = format!("serves clients on {}, shards on {shards}", ports.base);
+    if let Some(admin) = ports.admin {
+        message += &format!(", admin on http://{admin}/readyz");
+    }
+    let event = Event::new(Level::Info, "listening", message)
+        .with("clients", ports.base.to_string())
+        .with("shards", shards);
+    match ports.admin {
+        Some(admin) => event.with("admin", admin.to_string()),
+        None => event,
+    }
+}
+
+/// The log is read back: bytes done, bytes in all.
+pub fn replaying(done: u64, all: u64) -> Event {
+    let message = format!("replaying {} of {}", HumanBytes(done), HumanBytes(all));
+    Event::new(Level::Info, "replaying", message)
+        .with("bytes_done", done)
+        .with("bytes", all)
+}
+
+/// What the log held, and what is wrong with it.
+pub fn recovered(recovery: &Recovery) -> Vec<Event> {
+    let mut message = format!(
+        "recovered {}: {} record(s) in {} group(s)",
+        HumanBytes(recovery.bytes),
+        recovery.records,
+        recovery.groups
+    );
+    if recovery.cut_groups > 0 {
+        let cut = recovery.cut_groups;
+        message += &format!("; cut {cut} torn group(s) that were never acked");
+    }
+    let mut events = vec![
+        Event::new(Level::Info, "recovered", message)
+            .with("bytes", recovery.bytes)
+            .with("groups", recovery.groups)
+            .with("records", recovery.records)
+            .with("cut_groups", recovery.cut_groups)
+            .with("damaged_groups", recovery.damaged_groups),
+    ];
+    if recovery.damaged_groups > 0 {
+        let message = format!(
+            "DAMAGED: {} group(s) of the log fail their checksum; keys that may have been in them answer 'unsure'; \
+             check the disk (run: dmesg)",
+            recovery.damaged_groups
+        );
+        let event = Event::new(Level::Error, "damaged", message);
+        events.push(event.with("groups", recovery.damaged_groups));
+    }
+    events
+}
+
+pub fn ready(took: Duration) -> Event {
+    let ms = took.as_millis() as u64;
+    let message = format!("ready after {ms} ms; try 'armilla put greeting hello'");
+    Event::new(Level::Info, "ready", message).with("took_ms", ms)
+}
+
+/// The log of a shard is closed for good.
+pub fn poisoned(shard: u16, poisoned: &Poisoned) -> Event {
+    let cause = &poisoned.cause;
+    let message = format!(
+        "POISONED: shard {shard}: {cause}; it answers 'unsure' until this node is restarted and has replayed its log; \
+         check the disk first (run: dmesg)"
+    );
+    Event::new(Level::Error, "poisoned", message)
+        .with("shard", u64::from(shard))
+        .with("cause", cause.to_string())
+}
+
+pub fn stopping() -> Event {
+    let message = "stopping: finishing what is under way";
+    Event::new(Level::Info, "stopping", message)
+}
+
+/// Each connection, for who asks for it.
+pub fn connected(peer: SocketAddr, door: Door) -> Event {
+    let door = match door {
+        Door::Client => "clients",
+        Door::Admin => "admin",
+    };
+    let message = format!("a connection of {peer} ({door})");
+    Event::new(Level::Debug, "connected", message).with("peer", peer.to_string())
+}
+
+/// `refused`: how many since this was told last.
+pub fn connection_limit(refused: u64, limit: usize) -> Event {
+    let message = format!(
+        "connection limit reached: refused {refused} connection(s) beyond {limit}; close idle ones, or add nodes"
+    );
+    Event::new(Level::Warn, "connection_limit", message)
+        .with("refused", refused)
+        .with("limit", limit as u64)
+}
+
+/// Whether a shard has room for puts: told when it changes, not for each refusal.
+#[derive(Debug, Default)]
+pub struct Room {
+    full: bool,
+    refused: u64,
+    seldom: Seldom,
+    /// `full` was told, so its end is told too.
+    told: bool,
+}
+
+impl Room {
+    /// A put was refused; `None` where that is no news, or not for want of room.
+    pub fn on_refused(&mut self, why: AppendRefused, now: Nanos) -> Option<Event> {
+        let (name, what) = match why {
+            AppendRefused::DiskFull => (
+                "disk_full",
+                "the disk budget is used up; delete keys, or restart with a larger --disk",
+            ),
+            AppendRefused::MemoryFull => (
+                "memory_full",
+                "the memory budget is used up; delete keys, or restart with a larger --memory",
+            ),
+            AppendRefused::Overloaded
+            | AppendRefused::RecordTooLarge
+            | AppendRefused::Unsure(_) => return None,
+        };
+        self.full = true;
+        self.refused += 1;
+        // What flutters is told now and then, but what stays full is told.
+        if self.told || self.seldom.due(now).is_none() {
+            return None;
+        }
+        self.told = true;
+        let message = format!("puts are refused: {what}; reads and deletes go on");
+        Some(Event::new(Level::Error, name, message))
+    }
+
+    /// A put was taken.
+    pub fn on_taken(&mut self) -> Option<Event> {
+        if !std::mem::take(&mut self.full) || !std::mem::take(&mut self.told) {
+            return None;
+        }
+        let refused = std::mem::take(&mut self.refused);
+        let message = format!("puts are taken again, after {refused} were refused");
+        Some(Event::new(Level::Info, "room_again", message).with("refused", refused))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_shard_is_told_once_and_so_is_its_end() {
+        let mut room = Room::default();
+        let second = |n: u64| Nanos(n * 1_000_000_000);
+        assert_eq!(room.on_taken(), None);
+        assert_eq!(room.on_refused(AppendRefused::Overloaded, second(1)), None);
+        let full = room.on_refused(AppendRefused::DiskFull, second(1));
+        assert_eq!(full.expect("news").name, "disk_full");
+        assert_eq!(room.on_refused(AppendRefused::DiskFull, second(2)), None);
+        let again = room.on_taken().expect("news");
+        assert_eq!((again.name, &again.fields[0].1), ("room_again", &2.into()));
+        // It flutters: no line for each change.
+        assert_eq!(room.on_refused(AppendRefused::MemoryFull, second(3)), None);
+        assert_eq!(room.on_taken(), None);
+        assert_eq!(room.on_refused(AppendRefused::MemoryFull, second(4)), None);
+        // It stays full: that is news, though late.
+        let full = room.on_refused(AppendRefused::MemoryFull, second(20));
+        assert_eq!(full.expect("news").name, "memory_full");
+    }
+
+    #[test]
+    fn damage_is_an_error_of_its_own() {
+        let recovery = Recovery {
+            records: 3,
+            cut_groups: 1,
+            damaged_groups: 2,
+            ..Recovery::default()
+        };
+        let events = recovered(&recovery);
+        assert_eq!(events.len(), 2);
+        assert!(events[0].message.contains("cut 1 torn group(s)"));
+        assert_eq!((events[1].name, events[1].level), ("damaged", Level::Error));
+        assert_eq!(recovered(&Recovery::default()).len(), 1);
+    }
+}
