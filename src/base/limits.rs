@@ -42,6 +42,11 @@ pub const CONNECTION_UNSENT_BYTES_MAX: usize = MIB;
 /// Bytes of a buffer that an idle connection keeps for its next frames or replies: a full shard of connections holds
 /// three times this for each.
 pub const CONNECTION_KEPT_BYTES_MAX: usize = 32 * KIB;
+/// Asks of a shard that all other shards together may leave unanswered, in even parts; each takes two places in the
+/// queues, of 40 bytes. The next one answers `overloaded`. A pipelining client keeps a thousand under way.
+pub const SHARD_CREDITS: u32 = 8 * 1024;
+/// Asks that a shard may always have under way at each other one, however many those are.
+pub const PAIR_CREDITS_MIN: u32 = 64;
 /// Writes of one key that wait for each other; the next one answers `overloaded`.
 pub const KEY_QUEUE_MAX: usize = 256;
 
@@ -99,6 +104,16 @@ pub const DISK_FULL_RETRY_MS: u64 = 250;
 pub const MANIFEST_EDIT_BYTES: usize = 256 * KIB;
 /// Shards of a node.
 pub const SHARDS_MAX: usize = 1024;
+/// Asks that one shard of `shards` may have unanswered at each other one.
+pub const fn pair_credits(shards: u16) -> u32 {
+    let others = if shards > 1 { shards as u32 - 1 } else { 1 };
+    let even = SHARD_CREDITS / others;
+    if even > PAIR_CREDITS_MIN {
+        even
+    } else {
+        PAIR_CREDITS_MIN
+    }
+}
 /// Virtual nodes of a ring unless formed otherwise; a power of two.
 pub const VIRTUAL_NODES_DEFAULT: u32 = 1024;
 

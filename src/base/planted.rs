@@ -60,6 +60,12 @@ table! {
         "An incarnation is persisted and used again after a restart.";
     UnsureServed, "DESIGN decision 14",
         "A poisoned shard goes on serving from memory.";
+    DoorbellLost, "DESIGN decision 3",
+        "A letter to a sleeping shard rings no bell.";
+    CreditLeaked, "DESIGN decision 3",
+        "An answer from another shard does not give the credit of its ask back.";
+    ReplyToWrongRequest, "DESIGN decision 3",
+        "An answer from another shard goes to the request that crossed last.";
 }
 
 const _: () = assert!(Planted::ALL.len() <= u64::BITS as usize);

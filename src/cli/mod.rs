@@ -6,6 +6,7 @@ mod demo;
 mod get;
 mod node;
 mod put;
+mod shards;
 mod start;
 mod status;
 

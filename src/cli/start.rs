@@ -1,14 +1,16 @@
 //! `armilla start`: checks the machine, starts the shard, tells what happens on stderr.
 
 use super::Exit;
+use super::shards;
 use crate::base::limits;
 use crate::base::units::{HumanBytes, Size};
+use crate::engine::Recovery;
+use crate::node::Announce;
 use crate::node::config::{Options, admin_address};
-use crate::node::{self, Announce};
-use crate::runtime::{self, preflight, signals};
+use crate::runtime::preflight;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A full shard of connections, and as many again for segments and the rest.
@@ -18,10 +20,11 @@ const OPEN_FILES_WANTED: u64 = 2 * limits::CONNECTIONS_MAX as u64;
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   armilla start
-  armilla start --data /var/lib/armilla --memory 4GiB --cores 2
+  armilla start --data /var/lib/armilla --memory 4GiB --cores 0,1
   armilla start --listen 10.0.0.5:7700 --insecure
 
-Ports: P (--listen) for every client, P+1 for the shard itself, P-10 for /livez, /readyz and /status.
+A shard runs on each core; how many there are is fixed when the data directory is made. Any of them answers any key.
+Ports: P (--listen) for every client, P+1+i for shard i, P-10 for /livez, /readyz and /status.
 Stop it with Ctrl-C or SIGTERM; a second one ends it at once. Both are safe: what was acked is on the disk.")]
 pub struct Start {
     /// Address and base port that clients connect to
@@ -40,7 +43,8 @@ pub struct Start {
         env = "ARMILLA_DATA"
     )]
     pub data: PathBuf,
-    /// CPU of the shard, as the kernel counts them [default: the first this process may run on]
+    /// CPUs, one for each shard, as the kernel counts them: 0,1 or 0-3; one named twice runs two [default: all that
+    /// this process may run on, as far as the memory goes: 16MiB a shard]
     #[arg(long, value_name = "LIST", env = "ARMILLA_CORES")]
     pub cores: Option<String>,
     /// Memory for keys and cached values: 4GiB, 512MiB, 25%
@@ -86,7 +90,12 @@ fn serve(start: &Start) -> Result<(), (Exit, String)> {
     let usage = |message: String| (Exit::Usage, message);
     let failed = |message: String| (Exit::Failed, message);
     let options = options(start).map_err(usage)?;
-    let cpu = cpu(start.cores.as_deref()).map_err(usage)?;
+    let mut cpus = cpus(start.cores.as_deref()).map_err(usage)?;
+    if start.cores.is_none() {
+        // A start without arguments serves on the smallest machine too.
+        cpus.truncate((options.memory_bytes / limits::MEMORY_BYTES_MIN).max(1));
+    }
+    check_memory(options.memory_bytes, cpus.len()).map_err(usage)?;
     let missing = preflight::check();
     if !missing.is_empty() {
         let lines: Vec<String> = missing.iter().map(ToString::to_string).collect();
@@ -99,25 +108,13 @@ fn serve(start: &Start) -> Result<(), (Exit, String)> {
             OPEN_FILES_WANTED
         );
     }
-    let handle = runtime::run(cpu, move |runtime| {
-        let announce = Announcer::new(cpu, &options);
-        node::run(
-            runtime,
-            options,
-            Rc::new(move |what: Announce<'_>| announce.say(what)),
-        )
+    let announcer = Announcer::new(cpus.clone(), &options);
+    shards::run_all(&cpus, options, move |shard, what| {
+        announcer.say(shard, what)
     })
-    .map_err(|e| failed(format!("cannot start an executor on CPU {cpu}: {e}")))?;
-    signals::stop_on_signals(vec![handle.stop_handle()])
-        .map_err(|e| failed(format!("cannot take signals: {e}")))?;
-    match handle.join() {
-        Ok(Ok(())) => {
-            eprintln!("stopped; every acked write is on the disk");
-            Ok(())
-        }
-        Ok(Err(error)) => Err(failed(error.to_string())),
-        Err(error) => Err(failed(format!("the shard's thread ended: {error}"))),
-    }
+    .map_err(failed)?;
+    eprintln!("stopped; every acked write is on the disk");
+    Ok(())
 }
 
 fn options(start: &Start) -> Result<Options, String> {
@@ -143,9 +140,6 @@ fn options(start: &Start) -> Result<Options, String> {
     };
     let memory = machine_memory();
     let memory_bytes = start.memory.of(memory);
-    if memory_bytes < limits::MEMORY_BYTES_MIN as u64 {
-        return Err(format!("--memory {}: at least 16MiB", start.memory));
-    }
     let disk_bytes = match start.disk {
         None => None,
         Some(Size::Bytes(bytes)) => Some(bytes),
@@ -188,63 +182,100 @@ fn machine_memory() -> u64 {
     limit.trim().parse::<u64>().unwrap_or(u64::MAX).min(machine)
 }
 
-/// The CPU of the one shard there is.
-fn cpu(cores: Option<&str>) -> Result<usize, String> {
+fn check_memory(memory_bytes: usize, shards: usize) -> Result<(), String> {
+    let least = limits::MEMORY_BYTES_MIN * shards;
+    if memory_bytes >= least {
+        return Ok(());
+    }
+    Err(format!(
+        "--memory {}: {shards} shard(s) need at least {}; raise it, or pass fewer --cores",
+        HumanBytes(memory_bytes as u64),
+        HumanBytes(least as u64)
+    ))
+}
+
+/// The CPUs of the shards, in their order.
+fn cpus(cores: Option<&str>) -> Result<Vec<usize>, String> {
     let allowed: Vec<usize> = core_affinity::get_core_ids()
         .unwrap_or_default()
         .iter()
         .map(|c| c.id)
         .collect();
-    let list = allowed
-        .iter()
-        .map(usize::to_string)
-        .collect::<Vec<_>>()
-        .join(",");
-    let Some(cores) = cores else {
-        return allowed
-            .first()
-            .copied()
-            .ok_or_else(|| "this process may run on no CPU".into());
+    let chosen = match cores {
+        None => allowed.clone(),
+        Some(list) => parse_cpus(list)
+            .ok_or_else(|| format!("--cores {list}: a list of CPUs, for example 0,1 or 0-3"))?,
     };
-    let chosen: Vec<&str> = cores.split(',').map(str::trim).collect();
-    match chosen.as_slice() {
-        [one] => match one.parse::<usize>() {
-            Ok(cpu) if allowed.contains(&cpu) => Ok(cpu),
-            _ => Err(format!("--cores {cores}: this process may run on {list}")),
-        },
-        _ => Err(format!(
-            "--cores {cores}: this version runs one shard, so name one CPU of {list}"
+    if let Some(cpu) = chosen.iter().find(|cpu| !allowed.contains(cpu)) {
+        let list: Vec<String> = allowed.iter().map(usize::to_string).collect();
+        return Err(format!(
+            "--cores: this process may not run on CPU {cpu}; it may on {}",
+            list.join(",")
+        ));
+    }
+    match chosen.len() {
+        0 => Err("this process may run on no CPU".into()),
+        1..=limits::SHARDS_MAX => Ok(chosen),
+        many => Err(format!(
+            "--cores: {many} shards; a node has at most {}",
+            limits::SHARDS_MAX
         )),
     }
 }
 
-/// Says on stderr what the node announces.
+/// `0,2-3` and the like; `None` if it is no list.
+fn parse_cpus(list: &str) -> Option<Vec<usize>> {
+    let mut cpus = Vec::new();
+    for part in list.split(',').map(str::trim) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+        if first > last || last - first > limits::SHARDS_MAX {
+            return None;
+        }
+        cpus.extend(first..=last);
+    }
+    Some(cpus)
+}
+
+/// Says on stderr what the shards announce, each from its own thread.
 struct Announcer {
-    cpu: usize,
+    cpus: Vec<usize>,
     data: String,
     memory_bytes: usize,
     started: Instant,
-    shown: std::cell::Cell<Option<Instant>>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    replay_shown: Option<Instant>,
+    ready: usize,
+    records: u64,
+    stopping: bool,
 }
 
 impl Announcer {
-    fn new(cpu: usize, options: &Options) -> Announcer {
+    fn new(cpus: Vec<usize>, options: &Options) -> Announcer {
         Announcer {
-            cpu,
+            cpus,
             data: options.data.display().to_string(),
             memory_bytes: options.memory_bytes,
             started: Instant::now(),
-            shown: Default::default(),
+            seen: Mutex::default(),
         }
     }
 
-    fn say(&self, what: Announce<'_>) {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn say(&self, shard: u16, what: Announce<'_>) {
         match what {
             Announce::Listening(ports) => {
                 eprintln!("armilla {} ({})", env!("CARGO_PKG_VERSION"), super::COMMIT);
                 eprintln!("  clients  {}", ports.base);
-                for (shard, address) in ports.shards.iter().enumerate() {
-                    eprintln!("  shard {shard}  {address} on CPU {}", self.cpu);
+                for (shard, (address, cpu)) in ports.shards.iter().zip(&self.cpus).enumerate() {
+                    eprintln!("  shard {shard}  {address} on CPU {cpu}");
                 }
                 if let Some(admin) = ports.admin {
                     eprintln!("  admin    http://{admin}/readyz");
@@ -255,45 +286,77 @@ impl Announcer {
                     eprintln!("  WARNING  open to the network, without encryption or passwords");
                 }
             }
-            Announce::Replaying(done, all) => self.replaying(done, all),
-            Announce::Ready { recovery, .. } => {
-                if recovery.cut_groups > 0 {
-                    eprintln!(
-                        "cut {} torn group(s) that were never acked",
-                        recovery.cut_groups
-                    );
+            Announce::Replaying(done, all) => self.replaying(shard, done, all),
+            Announce::Ready { recovery, .. } => self.ready(shard, recovery),
+            Announce::Stopping => {
+                if !std::mem::replace(&mut self.seen().stopping, true) {
+                    eprintln!("stopping: finishing what is under way");
                 }
-                if recovery.damaged_groups > 0 {
-                    eprintln!(
-                        "DAMAGED: {} group(s) of the log fail their checksum; keys that may have been in them answer \
-                         'unsure'",
-                        recovery.damaged_groups
-                    );
-                }
-                eprintln!(
-                    "ready after {} ms: {} record(s) replayed; try 'armilla put greeting hello'",
-                    self.started.elapsed().as_millis(),
-                    recovery.records
-                );
             }
-            Announce::Stopping => eprintln!("stopping: finishing what is under way"),
             Announce::Poisoned(poisoned) => {
                 eprintln!(
-                    "POISONED: {poisoned}; this node answers 'unsure' until it is restarted and has replayed its log"
+                    "POISONED: {poisoned}; shard {shard} answers 'unsure' until this node is restarted and has \
+                     replayed its log"
                 );
             }
         }
     }
 
-    /// At most one line a second.
-    fn replaying(&self, done: u64, all: u64) {
-        let due = match self.shown.get() {
-            Some(at) => at.elapsed() >= Duration::from_secs(1),
-            None => self.started.elapsed() >= Duration::from_secs(1),
-        };
-        if due && all > 0 {
-            self.shown.set(Some(Instant::now()));
-            eprintln!("replaying {} of {}", HumanBytes(done), HumanBytes(all));
+    fn ready(&self, shard: u16, recovery: &Recovery) {
+        if recovery.cut_groups > 0 {
+            eprintln!(
+                "shard {shard}: cut {} torn group(s) that were never acked",
+                recovery.cut_groups
+            );
         }
+        if recovery.damaged_groups > 0 {
+            eprintln!(
+                "DAMAGED: {} group(s) of the log of shard {shard} fail their checksum; keys that may have been in them \
+                 answer 'unsure'",
+                recovery.damaged_groups
+            );
+        }
+        let mut seen = self.seen();
+        seen.ready += 1;
+        seen.records += recovery.records;
+        if seen.ready == self.cpus.len() {
+            eprintln!(
+                "ready after {} ms: {} record(s) replayed; try 'armilla put greeting hello'",
+                self.started.elapsed().as_millis(),
+                seen.records
+            );
+        }
+    }
+
+    /// At most one line a second.
+    fn replaying(&self, shard: u16, done: u64, all: u64) {
+        let mut seen = self.seen();
+        let last = seen.replay_shown.unwrap_or(self.started);
+        if last.elapsed() >= Duration::from_secs(1) && all > 0 {
+            seen.replay_shown = Some(Instant::now());
+            let (done, all) = (HumanBytes(done), HumanBytes(all));
+            eprintln!("replaying {done} of {all} of shard {shard}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpus_are_lists_and_ranges() {
+        assert_eq!(parse_cpus("0"), Some(vec![0]));
+        assert_eq!(parse_cpus("3,0-2, 0"), Some(vec![3, 0, 1, 2, 0]));
+        for bad in ["", "0,", "x", "2-1", "0-99999", "-1"] {
+            assert_eq!(parse_cpus(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn each_shard_wants_its_memory() {
+        assert!(check_memory(2 * limits::MEMORY_BYTES_MIN, 2).is_ok());
+        let why = check_memory(limits::MEMORY_BYTES_MIN, 2).unwrap_err();
+        assert!(why.contains("2 shard(s) need at least 32"), "{why}");
     }
 }

@@ -19,6 +19,8 @@ pub struct Connection {
     pub in_flight: usize,
     /// Bytes of values in the replies of requests under way.
     pub promised: usize,
+    /// Bytes of the replies of late that came from other shards.
+    pub crossed_bytes: usize,
     paused: bool,
     /// Closed once the outbox has left.
     closing: bool,
@@ -35,6 +37,7 @@ impl Connection {
             spare: Vec::new(),
             in_flight: 0,
             promised: 0,
+            crossed_bytes: 0,
             paused: false,
             closing: false,
         }

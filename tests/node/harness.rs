@@ -160,6 +160,21 @@ impl Drop for Node {
     }
 }
 
+/// A `--cores` list of so many shards: all on one CPU, for a machine may have no more.
+pub fn cpus(shards: usize) -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let allowed = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))
+        .unwrap();
+    let first: String = allowed
+        .trim()
+        .chars()
+        .take_while(char::is_ascii_digit)
+        .collect();
+    vec![first; shards].join(",")
+}
+
 pub fn code(output: &Output) -> i32 {
     output.status.code().unwrap_or(-1)
 }

@@ -1,6 +1,6 @@
 //! Clients that want too much: the node refuses, keeps its memory, and lives.
 
-use crate::harness::{Node, Scratch, alone};
+use crate::harness::{Node, Scratch, alone, cpus};
 use armilla::causal::object::OperationId;
 use armilla::client::ClientError;
 use armilla::client::blocking::{Client, Put};
@@ -113,7 +113,7 @@ fn siblings_never_outgrow_a_reply() {
 fn replies_that_nobody_reads_do_not_pile_up() {
     let _alone = alone();
     let scratch = Scratch::new("pile");
-    let mut node = Node::start_with(&scratch.data(), &["--memory", "16MiB"]);
+    let mut node = Node::start_with(&scratch.data(), &["--memory", "16MiB", "--cores", &cpus(1)]);
     let mut raw = Raw::connect(&node);
     let large = vec![7; MIB];
     let keys: Vec<[u8; 1]> = (0..40).map(|n| [n]).collect();
@@ -122,7 +122,7 @@ fn replies_that_nobody_reads_do_not_pile_up() {
     }
     // Nothing is in memory now.
     node.kill_9();
-    let node = Node::start_with(&scratch.data(), &["--memory", "16MiB"]);
+    let node = Node::start_with(&scratch.data(), &["--memory", "16MiB", "--cores", &cpus(1)]);
     let mut raw = Raw::connect(&node);
     for key in keys.iter().cycle().take(400) {
         raw.core.submit(&get(key));
@@ -141,7 +141,7 @@ fn replies_that_nobody_reads_do_not_pile_up() {
 fn deletes_of_nothing_keep_to_the_memory() {
     let _alone = alone();
     let scratch = Scratch::new("deletes");
-    let node = Node::start_with(&scratch.data(), &["--memory", "16MiB"]);
+    let node = Node::start_with(&scratch.data(), &["--memory", "16MiB", "--cores", &cpus(1)]);
     let mut raw = Raw::connect(&node);
     let mut full = 0;
     for round in 0..40u32 {

@@ -4,5 +4,6 @@ mod harness;
 mod hostile;
 mod lifecycle;
 mod refusals;
+mod shards;
 mod survival;
 mod verbs;
