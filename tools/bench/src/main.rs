@@ -12,6 +12,7 @@ mod fake;
 mod options;
 mod plan;
 mod protocol;
+mod route;
 mod session;
 mod stats;
 mod workload;
