@@ -100,7 +100,10 @@ async fn serve(runtime: Runtime, port: mpsc::Sender<SocketAddr>) -> RingStatisti
                     continue;
                 }
                 Event::Stop => return runtime.ring_statistics(),
-                Event::Connected { .. } => continue,
+                Event::Connected { .. }
+                | Event::Asked { .. }
+                | Event::Answered { .. }
+                | Event::ShardEnded { .. } => continue,
             };
             let peer = peers.get_mut(&connection).expect("accepted");
             if !peer.busy && !peer.gathered.is_empty() {

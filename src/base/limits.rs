@@ -77,6 +77,11 @@ pub const STATUS_WORK: usize = 16;
 pub const EVENTS_A_BATCH: usize = 128;
 /// Tasks of a shard that wait for the disk on behalf of requests, late ones too; one more is answered `overloaded`.
 pub const DISK_TASKS_MAX: usize = 8 * 1024;
+/// Asks of a shard that all other shards together may leave unanswered, in even parts; each takes two places in the
+/// queues, of 40 bytes. The next one answers `overloaded`. A pipelining client keeps a thousand under way.
+pub const SHARD_CREDITS: u32 = 8 * 1024;
+/// Asks that a shard may always have under way at each other one, however many those are.
+pub const PAIR_CREDITS_MIN: u32 = 64;
 /// Writes of one key that wait for each other; the next one answers `overloaded`.
 pub const KEY_QUEUE_MAX: usize = 256;
 
@@ -186,6 +191,16 @@ pub const LOG_EVENTS_WAITING_MAX: usize = 1024;
 pub const LOG_REPEAT_MS: u64 = 10_000;
 /// Shards of a node.
 pub const SHARDS_MAX: usize = 1024;
+/// Asks that one shard of `shards` may have unanswered at each other one.
+pub const fn pair_credits(shards: u16) -> u32 {
+    let others = if shards > 1 { shards as u32 - 1 } else { 1 };
+    let even = SHARD_CREDITS / others;
+    if even > PAIR_CREDITS_MIN {
+        even
+    } else {
+        PAIR_CREDITS_MIN
+    }
+}
 /// Virtual nodes of a ring unless formed otherwise; a power of two.
 pub const VIRTUAL_NODES_DEFAULT: u32 = 1024;
 

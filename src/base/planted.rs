@@ -82,6 +82,12 @@ table! {
         "A segment is removed before the copies of what lived in it are durable.";
     FreedUnread, "RELIABILITY 2.2 collector",
         "A segment is removed though a group in it could not be read.";
+    DoorbellLost, "DESIGN decision 3",
+        "A letter to a sleeping shard rings no bell.";
+    CreditLeaked, "DESIGN decision 3",
+        "An answer from another shard does not give the credit of its ask back.";
+    ReplyToWrongRequest, "DESIGN decision 3",
+        "An answer from another shard goes to the request that crossed last.";
 }
 
 const _: () = assert!(Planted::ALL.len() <= u64::BITS as usize);

@@ -11,6 +11,7 @@ mod get;
 mod layers;
 mod node;
 mod put;
+mod shards;
 mod start;
 mod status;
 

@@ -1,22 +1,23 @@
-//! `armilla start`: checks the machine, starts the shard, hands what happens to the log.
+//! `armilla start`: checks the machine, starts the shards, hands what happens to the log.
 
-use super::{Exit, layers};
+use super::{Exit, layers, shards};
 use crate::base::limits;
 use crate::base::units::{HumanBytes, Size};
+use crate::engine::Recovery;
 use crate::node::config::{Options, admin_address};
-use crate::node::{self, Announce, events};
+use crate::node::{Announce, events};
 use crate::runtime::log::{self, Event, Level};
 use crate::runtime::preflight::{self, Address, Check, Verdict, Wants};
-use crate::runtime::{self, signals};
-use std::cell::Cell;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Connections that leave descriptors to the admin port, to segments and tables: where there are few, half of them.
-fn connections_max(open_files: u64) -> usize {
+/// Connections of each shard that leave descriptors to the admin port, to segments and tables: where there are few,
+/// half of them.
+fn connections_max(open_files: u64, shards: usize) -> usize {
+    let open_files = open_files / shards as u64;
     let left = open_files.saturating_sub(limits::DESCRIPTORS_RESERVED);
     left.max(open_files / 2).min(limits::CONNECTIONS_MAX as u64) as usize
 }
@@ -25,11 +26,12 @@ fn connections_max(open_files: u64) -> usize {
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   armilla start
-  armilla start --data /var/lib/armilla --memory 4GiB --cores 2
+  armilla start --data /var/lib/armilla --memory 4GiB --cores 0,1
   armilla start --listen 10.0.0.5:7700 --insecure
   armilla start --config /etc/armilla.toml --log debug
 
-Ports: P (--listen) for every client, P+1 for the shard itself, P-10 for /livez, /readyz and /status.
+A shard runs on each core; how many there are is fixed when the data directory is made. Any of them answers any key.
+Ports: P (--listen) for every client, P+1+i for shard i, P-10 for /livez, /readyz and /status.
 Stop it with Ctrl-C or SIGTERM; a second one ends it at once. Both are safe: what was acked is on the disk.")]
 pub struct Start {
     /// File with settings; flags and the environment count more
@@ -51,7 +53,8 @@ pub struct Start {
         env = "ARMILLA_DATA"
     )]
     pub data: PathBuf,
-    /// CPU of the shard, as the kernel counts them [default: the first this process may run on]
+    /// CPUs, one for each shard, as the kernel counts them: 0,1 or 0-3; one named twice runs two [default: all that
+    /// this process may run on, as far as the memory goes: 16MiB a shard, or four of the largest values]
     #[arg(long, value_name = "LIST", env = "ARMILLA_CORES")]
     pub cores: Option<String>,
     /// Memory for keys, cached values and buffers of connections: 4GiB, 512MiB, 25%
@@ -156,10 +159,16 @@ impl Start {
 
     /// Refuses settings that make no sense, on this machine or at all.
     pub(super) fn plan(&self) -> Result<Plan, String> {
-        Ok(Plan {
-            options: options(self)?,
-            cpu: cpu(self.cores.as_deref())?,
-        })
+        let options = options(self)?;
+        let mut cpus = cpus(self.cores.as_deref())?;
+        if self.cores.is_none() {
+            // A start without arguments serves on the smallest machine too.
+            let fit = options.memory_bytes / shard_memory_min(options.value_bytes_max);
+            cpus.truncate(fit.max(1));
+        }
+        check_memory(options.memory_bytes, options.value_bytes_max, cpus.len())?;
+        check_ports(options.listen, cpus.len())?;
+        Ok(Plan { options, cpus })
     }
 
     /// A setting as people want to read it, where its text alone says less.
@@ -209,26 +218,27 @@ fn failed(message: String) -> Event {
 /// What a start comes down to once its settings are resolved.
 pub(super) struct Plan {
     options: Options,
-    cpu: usize,
+    /// One for each shard, in their order.
+    cpus: Vec<usize>,
 }
 
 impl Plan {
     pub(super) fn preflight(&self) -> Vec<Check> {
-        let shards = 1;
+        let shards = self.cpus.len();
         let options = &self.options;
         let address = |flag, address, exclusive| Address {
             flag,
             address,
             exclusive,
         };
-        let shard_addresses = (0..shards).map(|shard| options.shard_address(shard));
+        let shard_addresses = (0..shards as u16).map(|shard| options.shard_address(shard));
         let mut addresses = vec![address("listen", options.listen, false)];
         addresses.extend(shard_addresses.map(|shard| address("listen", shard, true)));
         addresses.extend(options.admin.map(|admin| address("admin", admin, true)));
         preflight::check(&Wants {
             data: &options.data,
             addresses: &addresses,
-            shards: shards.into(),
+            shards,
             disk_bytes: options.disk_bytes,
         })
     }
@@ -240,30 +250,17 @@ fn serve(plan: Plan) -> Result<(), Vec<String>> {
         log::emit(Event::new(Level::Warn, "environment", message));
     }
     preflight(&plan.preflight())?;
-    let Plan { mut options, cpu } = plan;
-    options.connections_max = connections_max(preflight::raise_open_files());
-    log::emit(starting(&options, cpu));
+    let Plan { mut options, cpus } = plan;
+    options.connections_max = connections_max(preflight::raise_open_files(), cpus.len());
+    log::emit(starting(&options, &cpus));
     let open = |address: SocketAddr| !address.ip().is_loopback();
     if open(options.listen) || options.admin.is_some_and(open) {
         let message = "open to the network, without encryption or passwords (--insecure)";
         log::emit(Event::new(Level::Warn, "insecure", message));
     }
-    let handle = runtime::run(cpu, move |runtime| {
-        let teller = Teller::default();
-        node::run(
-            runtime,
-            options,
-            Rc::new(move |what: Announce<'_>| teller.tell(what)),
-        )
-    })
-    .map_err(|e| vec![format!("cannot start an executor on CPU {cpu}: {e}")])?;
-    signals::stop_on_signals(vec![handle.stop_handle()])
-        .map_err(|e| vec![format!("cannot take signals: {e}")])?;
-    match handle.join() {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(vec![error.to_string()]),
-        Err(error) => Err(vec![format!("the shard's thread ended: {error}")]),
-    }
+    let teller = Teller::new(cpus.len());
+    shards::run_all(&cpus, options, move |shard, what| teller.tell(shard, what))
+        .map_err(|message| vec![message])
 }
 
 /// Tells what is worth a warning; what fails is the error.
@@ -280,17 +277,21 @@ fn preflight(checks: &[Check]) -> Result<(), Vec<String>> {
     }
 }
 
-fn starting(options: &Options, cpu: usize) -> Event {
+fn starting(options: &Options, cpus: &[usize]) -> Event {
+    let shards = cpus.len();
+    let cpus: Vec<String> = cpus.iter().map(usize::to_string).collect();
+    let cpus = cpus.join(",");
     let (version, commit) = (env!("CARGO_PKG_VERSION"), super::COMMIT);
     let (data, memory) = (options.data.display(), options.memory_bytes as u64);
     let message = format!(
-        "armilla {version} ({commit}) starts on CPU {cpu}: data in {data}, {} of memory",
+        "armilla {version} ({commit}) starts {shards} shard(s) on CPU {cpus}: data in {data}, {} of memory",
         HumanBytes(memory)
     );
     Event::new(Level::Info, "starting", message)
         .with("version", version.to_owned())
         .with("commit", commit.to_owned())
-        .with("cpus", cpu.to_string())
+        .with("cpus", cpus)
+        .with("shards", shards as u64)
         .with("data", data.to_string())
         .with("memory_bytes", memory)
 }
@@ -318,16 +319,6 @@ fn options(start: &Start) -> Result<Options, String> {
     };
     let memory = machine_memory();
     let memory_bytes = start.memory.of(memory);
-    // Two of the longest requests at once, and as much again for what is stored.
-    let least = (4 * value_bytes_max as u64).max(limits::MEMORY_BYTES_MIN as u64);
-    if memory_bytes < least {
-        return Err(format!(
-            "--memory {}: with values of up to {} at least {}",
-            start.memory,
-            HumanBytes(value_bytes_max as u64),
-            HumanBytes(least)
-        ));
-    }
     let disk_bytes = match start.disk {
         None => None,
         Some(Size::Bytes(bytes)) => Some(bytes),
@@ -372,69 +363,189 @@ fn machine_memory() -> u64 {
     limit.trim().parse::<u64>().unwrap_or(u64::MAX).min(machine)
 }
 
-/// The CPU of the one shard there is.
-fn cpu(cores: Option<&str>) -> Result<usize, String> {
+/// Two of the longest requests at once, and as much again for what is stored.
+fn shard_memory_min(value_bytes_max: usize) -> usize {
+    limits::MEMORY_BYTES_MIN.max(4 * value_bytes_max)
+}
+
+fn check_memory(memory_bytes: usize, value_bytes_max: usize, shards: usize) -> Result<(), String> {
+    let least = shard_memory_min(value_bytes_max) * shards;
+    if memory_bytes >= least {
+        return Ok(());
+    }
+    Err(format!(
+        "--memory {}: {shards} shard(s) need at least {} with values of up to {}; raise it, or pass fewer --cores",
+        HumanBytes(memory_bytes as u64),
+        HumanBytes(least as u64),
+        HumanBytes(value_bytes_max as u64)
+    ))
+}
+
+/// Each shard has a port of its own above the base port.
+fn check_ports(listen: SocketAddr, shards: usize) -> Result<(), String> {
+    let last = usize::from(u16::MAX) - shards;
+    match usize::from(listen.port()) <= last {
+        true => Ok(()),
+        false => Err(format!(
+            "--listen {listen}: {shards} shard(s) take the ports above it; at most {last}"
+        )),
+    }
+}
+
+/// The CPUs of the shards, in their order.
+fn cpus(cores: Option<&str>) -> Result<Vec<usize>, String> {
     let allowed: Vec<usize> = core_affinity::get_core_ids()
         .unwrap_or_default()
         .iter()
         .map(|c| c.id)
         .collect();
-    let list = allowed
-        .iter()
-        .map(usize::to_string)
-        .collect::<Vec<_>>()
-        .join(",");
-    let Some(cores) = cores else {
-        return allowed
-            .first()
-            .copied()
-            .ok_or_else(|| "this process may run on no CPU".into());
+    let chosen = match cores {
+        None => allowed.clone(),
+        Some(list) => parse_cpus(list)
+            .ok_or_else(|| format!("--cores {list}: a list of CPUs, for example 0,1 or 0-3"))?,
     };
-    let chosen: Vec<&str> = cores.split(',').map(str::trim).collect();
-    match chosen.as_slice() {
-        [one] => match one.parse::<usize>() {
-            Ok(cpu) if allowed.contains(&cpu) => Ok(cpu),
-            _ => Err(format!("--cores {cores}: this process may run on {list}")),
-        },
-        _ => Err(format!(
-            "--cores {cores}: this version runs one shard, so name one CPU of {list}"
+    if let Some(cpu) = chosen.iter().find(|cpu| !allowed.contains(cpu)) {
+        let list: Vec<String> = allowed.iter().map(usize::to_string).collect();
+        return Err(format!(
+            "--cores: this process may not run on CPU {cpu}; it may on {}",
+            list.join(",")
+        ));
+    }
+    match chosen.len() {
+        0 => Err("this process may run on no CPU".into()),
+        1..=limits::SHARDS_MAX => Ok(chosen),
+        many => Err(format!(
+            "--cores: {many} shards; a node has at most {}",
+            limits::SHARDS_MAX
         )),
     }
 }
 
-/// Turns what the node announces into events.
-struct Teller {
-    started: Instant,
-    progress: Cell<Instant>,
+/// `0,2-3` and the like; `None` if it is no list.
+fn parse_cpus(list: &str) -> Option<Vec<usize>> {
+    let mut cpus = Vec::new();
+    for part in list.split(',').map(str::trim) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+        if first > last || last - first > limits::SHARDS_MAX {
+            return None;
+        }
+        cpus.extend(first..=last);
+    }
+    Some(cpus)
 }
 
-impl Default for Teller {
-    fn default() -> Teller {
+/// Turns what the shards announce, each from its own thread, into events of one node.
+struct Teller {
+    shards: usize,
+    started: Instant,
+    seen: Mutex<Seen>,
+}
+
+struct Seen {
+    progress: Instant,
+    ready: usize,
+    recovered: Recovery,
+    stopping: bool,
+}
+
+impl Teller {
+    fn new(shards: usize) -> Teller {
         let now = Instant::now();
         Teller {
+            shards,
             started: now,
-            progress: Cell::new(now),
+            seen: Mutex::new(Seen {
+                progress: now,
+                ready: 0,
+                recovered: Recovery::default(),
+                stopping: false,
+            }),
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, shard: u16, what: Announce<'_>) {
+        match what {
+            Announce::Listening(ports) => log::emit(events::listening(ports)),
+            Announce::Replaying(done, all) => {
+                // At most one line a second, whichever shard it is of.
+                let mut seen = self.seen();
+                if all > 0 && seen.progress.elapsed() >= Duration::from_secs(1) {
+                    seen.progress = Instant::now();
+                    log::emit(events::replaying(shard, done, all));
+                }
+            }
+            Announce::Ready { recovery, .. } => self.ready(shard, recovery),
+            Announce::Stopping => {
+                if !std::mem::replace(&mut self.seen().stopping, true) {
+                    log::emit(events::stopping());
+                }
+            }
+            Announce::Poisoned(why) => log::emit(events::poisoned(shard, why)),
+        }
+    }
+
+    /// Damage is told of each shard at once; the node is ready when its last shard is.
+    fn ready(&self, shard: u16, recovery: &Recovery) {
+        events::damaged(shard, recovery)
+            .into_iter()
+            .for_each(log::emit);
+        let mut seen = self.seen();
+        seen.ready += 1;
+        let all = &mut seen.recovered;
+        all.groups += recovery.groups;
+        all.records += recovery.records;
+        all.bytes += recovery.bytes;
+        all.cut_groups += recovery.cut_groups;
+        all.damaged_groups += recovery.damaged_groups;
+        if seen.ready == self.shards {
+            log::emit(events::recovered(&seen.recovered));
+            log::emit(events::ready(
+                self.started.elapsed(),
+                seen.recovered.records,
+            ));
         }
     }
 }
 
-impl Teller {
-    fn tell(&self, what: Announce<'_>) {
-        match what {
-            Announce::Listening(ports) => log::emit(events::listening(ports)),
-            Announce::Replaying(done, all) => {
-                // At most one line a second.
-                if all > 0 && self.progress.get().elapsed() >= Duration::from_secs(1) {
-                    self.progress.set(Instant::now());
-                    log::emit(events::replaying(done, all));
-                }
-            }
-            Announce::Ready { recovery, .. } => {
-                events::recovered(recovery).into_iter().for_each(log::emit);
-                log::emit(events::ready(self.started.elapsed()));
-            }
-            Announce::Stopping => log::emit(events::stopping()),
-            Announce::Poisoned(why) => log::emit(events::poisoned(0, why)),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpus_are_lists_and_ranges() {
+        assert_eq!(parse_cpus("0"), Some(vec![0]));
+        assert_eq!(parse_cpus("3,0-2, 0"), Some(vec![3, 0, 1, 2, 0]));
+        for bad in ["", "0,", "x", "2-1", "0-99999", "-1"] {
+            assert_eq!(parse_cpus(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn each_shard_wants_its_memory() {
+        let value = 1 << 20;
+        assert!(check_memory(2 * limits::MEMORY_BYTES_MIN, value, 2).is_ok());
+        let why = check_memory(limits::MEMORY_BYTES_MIN, value, 2).unwrap_err();
+        assert!(why.contains("2 shard(s) need at least 32"), "{why}");
+        let why = check_memory(limits::MEMORY_BYTES_MIN, 16 << 20, 1).unwrap_err();
+        assert!(why.contains("1 shard(s) need at least 64"), "{why}");
+    }
+
+    #[test]
+    fn each_shard_has_a_port_above_the_base() {
+        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        assert!(check_ports(at(65_533), 2).is_ok());
+        assert!(check_ports(at(65_534), 2).is_err());
+    }
+
+    #[test]
+    fn shards_share_the_descriptors() {
+        assert_eq!(connections_max(1 << 20, 2), limits::CONNECTIONS_MAX);
+        assert_eq!(connections_max(1024, 1), 512);
+        assert_eq!(connections_max(1024, 2), 256);
     }
 }

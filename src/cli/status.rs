@@ -2,13 +2,14 @@
 
 use super::Exit;
 use super::node::{Node, Output, print_all};
+use crate::base::units::HumanBytes;
 use clap::Args;
 use serde_json::Value;
 
 const EXAMPLES: &str = "\
 Examples:
   armilla status
-  armilla status --output json | jq .state
+  armilla status --output json | jq '.by_shard[] | {shard, state}'
 
 Exit codes: 0 the node serves, 3 it does not, or cannot be reached.";
 
@@ -38,16 +39,110 @@ impl Status {
     }
 }
 
-/// One member a line, for eyes; what is no object is shown as it came.
+/// The shards as a table, a row each, and one other member a line, for eyes; what is no object is shown as it came.
 fn lines(json: &str) -> String {
-    match serde_json::from_str(json) {
-        Ok(Value::Object(object)) => object
-            .iter()
-            .map(|(name, value)| match value {
-                Value::String(text) => format!("{name}: {text}\n"),
-                other => format!("{name}: {other}\n"),
-            })
-            .collect(),
-        _ => format!("{json}\n"),
+    let Ok(Value::Object(mut report)) = serde_json::from_str(json) else {
+        return format!("{json}\n");
+    };
+    let rows = report.remove("by_shard");
+    let mut text = String::new();
+    for (name, value) in &report {
+        text += &match value {
+            Value::String(text) => format!("{name}: {text}\n"),
+            other => format!("{name}: {other}\n"),
+        };
+    }
+    match rows {
+        Some(Value::Array(rows)) => text + "\n" + &table(&rows),
+        _ => text,
+    }
+}
+
+/// Head of a column, and where its cell stands in a row.
+const COLUMNS: &[(&str, &[&str])] = &[
+    ("SHARD", &["shard"]),
+    ("STATE", &["state"]),
+    ("LISTEN", &["listen"]),
+    ("CONNECTIONS", &["connections"]),
+    ("REQUESTS", &["requests"]),
+    ("IN FLIGHT", &["requests_in_flight"]),
+    ("CROSSED OUT", &["crossed_out"]),
+    ("CROSSED IN", &["crossed_in"]),
+    ("KEYS", &["engine", "keys"]),
+    ("LOG WRITTEN", &["engine", "log_bytes_written"]),
+];
+
+fn table(rows: &[Value]) -> String {
+    let cell = |row: &Value, path: &[&str]| {
+        let value = path.iter().fold(row, |value, name| &value[*name]);
+        match value {
+            Value::Null => "-".to_owned(),
+            Value::String(text) => text.clone(),
+            Value::Number(bytes) if path.ends_with(&["log_bytes_written"]) => {
+                HumanBytes(bytes.as_u64().unwrap_or(0)).to_string()
+            }
+            other => other.to_string(),
+        }
+    };
+    let head: Vec<String> = COLUMNS.iter().map(|(head, _)| (*head).to_owned()).collect();
+    let cells = |row| COLUMNS.iter().map(|(_, path)| cell(row, path)).collect();
+    let lines: Vec<Vec<String>> = std::iter::once(head)
+        .chain(rows.iter().map(cells))
+        .collect();
+    let width = |column: usize| {
+        let widths = lines.iter().map(|line| line[column].chars().count());
+        widths.max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..COLUMNS.len()).map(width).collect();
+    let mut text = String::new();
+    for line in &lines {
+        let padded = line.iter().zip(&widths);
+        let padded: Vec<String> = padded
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
+        text += padded.join("  ").trim_end();
+        text += "\n";
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_a_shard() {
+        let json = r#"{"state":"poisoned","shards":2,"by_shard":[
+            {"shard":0,"state":"serving","listen":"127.0.0.1:7701","requests":12,
+             "engine":{"keys":3,"log_bytes_written":4096}},
+            {"shard":1,"state":"silent"}]}"#;
+        let text = lines(json);
+        let rows: Vec<Vec<&str>> = text
+            .lines()
+            .skip_while(|line| !line.starts_with("SHARD"))
+            .map(|line| line.split_whitespace().collect())
+            .collect();
+        assert!(text.contains("state: poisoned\n"), "{text}");
+        let full = [
+            "0",
+            "serving",
+            "127.0.0.1:7701",
+            "-",
+            "12",
+            "-",
+            "-",
+            "-",
+            "3",
+            "4",
+            "KiB",
+        ];
+        assert_eq!(rows[1], full);
+        assert_eq!(rows[2][..3], ["1", "silent", "-"]);
+        assert_eq!(rows.len(), 3);
+    }
+
+    #[test]
+    fn what_is_no_object_is_shown_as_it_came() {
+        assert_eq!(lines("nonsense"), "nonsense\n");
     }
 }

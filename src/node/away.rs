@@ -77,14 +77,15 @@ impl Away {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::waiters::ReplyTo;
     use crate::runtime::net::ConnectionId;
 
     fn asker(request: u64, deadline: u64) -> Asker {
         Asker {
-            connection: ConnectionId {
+            to: ReplyTo::Connection(ConnectionId {
                 slot: 0,
                 generation: 0,
-            },
+            }),
             request,
             deadline: Nanos(deadline),
             promised: 0,

@@ -33,6 +33,8 @@ pub struct Connection {
     ready: bool,
     /// In the queue of those whose long frame has to wait.
     waits_for_room: bool,
+    /// Bytes of the replies of late that came from other shards.
+    pub crossed_bytes: usize,
     paused: bool,
     /// Closed once the outbox has left.
     closing: bool,
@@ -59,6 +61,7 @@ impl Connection {
             served_turn: 0,
             ready: false,
             waits_for_room: false,
+            crossed_bytes: 0,
             paused: false,
             closing: false,
             closed: false,

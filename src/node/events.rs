@@ -25,16 +25,18 @@ pub fn listening(ports: &Ports) -> Event {
     }
 }
 
-/// The log is read back: bytes done, bytes in all.
-pub fn replaying(done: u64, all: u64) -> Event {
-    let message = format!("replaying {} of {}", HumanBytes(done), HumanBytes(all));
+/// The log of a shard is read back: bytes done, bytes in all.
+pub fn replaying(shard: u16, done: u64, all: u64) -> Event {
+    let (done_text, all_text) = (HumanBytes(done), HumanBytes(all));
+    let message = format!("replaying {done_text} of {all_text} of shard {shard}");
     Event::new(Level::Info, "replaying", message)
+        .with("shard", u64::from(shard))
         .with("bytes_done", done)
         .with("bytes", all)
 }
 
-/// What the log held, and what is wrong with it.
-pub fn recovered(recovery: &Recovery) -> Vec<Event> {
+/// What the logs of all shards held.
+pub fn recovered(recovery: &Recovery) -> Event {
     let mut message = format!(
         "recovered {}: {} record(s) in {} group(s)",
         HumanBytes(recovery.bytes),
@@ -45,30 +47,37 @@ pub fn recovered(recovery: &Recovery) -> Vec<Event> {
         let cut = recovery.cut_groups;
         message += &format!("; cut {cut} torn group(s) that were never acked");
     }
-    let mut events = vec![
-        Event::new(Level::Info, "recovered", message)
-            .with("bytes", recovery.bytes)
-            .with("groups", recovery.groups)
-            .with("records", recovery.records)
-            .with("cut_groups", recovery.cut_groups)
-            .with("damaged_groups", recovery.damaged_groups),
-    ];
-    if recovery.damaged_groups > 0 {
-        let message = format!(
-            "DAMAGED: {} group(s) of the log fail their checksum; keys that may have been in them answer 'unsure'; \
-             check the disk (run: dmesg)",
-            recovery.damaged_groups
-        );
-        let event = Event::new(Level::Error, "damaged", message);
-        events.push(event.with("groups", recovery.damaged_groups));
-    }
-    events
+    Event::new(Level::Info, "recovered", message)
+        .with("bytes", recovery.bytes)
+        .with("groups", recovery.groups)
+        .with("records", recovery.records)
+        .with("cut_groups", recovery.cut_groups)
+        .with("damaged_groups", recovery.damaged_groups)
 }
 
-pub fn ready(took: Duration) -> Event {
+/// What is wrong with the log of a shard, if anything is.
+pub fn damaged(shard: u16, recovery: &Recovery) -> Option<Event> {
+    let groups = recovery.damaged_groups;
+    if groups == 0 {
+        return None;
+    }
+    let message = format!(
+        "DAMAGED: {groups} group(s) of the log of shard {shard} fail their checksum; keys that may have been in them \
+         answer 'unsure'; check the disk (run: dmesg)"
+    );
+    let event = Event::new(Level::Error, "damaged", message);
+    Some(event.with("shard", u64::from(shard)).with("groups", groups))
+}
+
+/// All shards serve.
+pub fn ready(took: Duration, records: u64) -> Event {
     let ms = took.as_millis() as u64;
-    let message = format!("ready after {ms} ms; try 'armilla put greeting hello'");
-    Event::new(Level::Info, "ready", message).with("took_ms", ms)
+    let message = format!(
+        "ready after {ms} ms: {records} record(s) replayed; try 'armilla put greeting hello'"
+    );
+    Event::new(Level::Info, "ready", message)
+        .with("took_ms", ms)
+        .with("records", records)
 }
 
 /// The log of a shard is closed for good.
@@ -188,10 +197,12 @@ mod tests {
             damaged_groups: 2,
             ..Recovery::default()
         };
-        let events = recovered(&recovery);
-        assert_eq!(events.len(), 2);
-        assert!(events[0].message.contains("cut 1 torn group(s)"));
-        assert_eq!((events[1].name, events[1].level), ("damaged", Level::Error));
-        assert_eq!(recovered(&Recovery::default()).len(), 1);
+        let told = recovered(&recovery);
+        assert_eq!((told.name, told.level), ("recovered", Level::Info));
+        assert!(told.message.contains("cut 1 torn group(s)"));
+        let told = damaged(3, &recovery).expect("news");
+        assert_eq!((told.name, told.level), ("damaged", Level::Error));
+        assert!(told.message.contains("shard 3"), "{}", told.message);
+        assert_eq!(damaged(3, &Recovery::default()), None);
     }
 }

@@ -3,6 +3,7 @@
 
 use super::events;
 use super::shard::{Shard, SharedShard};
+use super::waiters::ReplyTo;
 use crate::base::limits::{
     ADMIN_CONNECTIONS_MAX, ADMIN_MS_MAX, CONNECTION_KEPT_BYTES_MAX, CONNECTION_STALL_MS,
     CONNECTIONS_REFUSED_MAX, FRAME_STALL_MS, SMALL_BYTES_MAX, TURN_WORK_MAX,
@@ -51,7 +52,7 @@ impl Shard {
             return self.cut(id);
         }
         let message = "too many connections to this node; close some, or ask another node";
-        self.reply_message(id, 0, Status::Overloaded, message);
+        self.reply_message(ReplyTo::Connection(id), 0, Status::Overloaded, message);
         self.close_after_replies(id);
     }
 
@@ -150,7 +151,7 @@ impl Shard {
         // A pause comes too late for what is here already.
         let message = "no memory is left for requests that come in parts; ask again in a moment, or ask another node";
         self.counters.connections_refused += 1;
-        self.reply_message(id, 0, Status::Overloaded, message);
+        self.reply_message(ReplyTo::Connection(id), 0, Status::Overloaded, message);
         self.close_after_replies(id);
     }
 
@@ -195,7 +196,12 @@ impl Shard {
                 }
                 Split::Bad(why) => {
                     self.counters.frames_refused += 1;
-                    self.reply_message(id, 0, Status::BadRequest, &why.to_string());
+                    self.reply_message(
+                        ReplyTo::Connection(id),
+                        0,
+                        Status::BadRequest,
+                        &why.to_string(),
+                    );
                     self.close_after_replies(id);
                 }
             }
@@ -236,7 +242,7 @@ impl Shard {
             if !sends {
                 let message = "closed: memory ran short, and this connection held the most of it for \
                                an unfinished request that did not go on";
-                self.reply_message(id, 0, Status::Overloaded, message);
+                self.reply_message(ReplyTo::Connection(id), 0, Status::Overloaded, message);
             }
             match sends {
                 true => self.cut(id),

@@ -1,4 +1,8 @@
-//! One process: opens the data directory, the ports and the log, then serves until it is asked to stop.
+//! One process: founds a node in its data directory and on its ports, then runs its shards until they are asked to
+//! stop.
+//!
+//! Shard 0 founds: the directory, its lock, who this node is, and the ports of all. Then each shard takes its seat,
+//! opens its own log and serves; they meet again only by mail.
 
 pub mod admin;
 mod away;
@@ -6,7 +10,9 @@ mod budget;
 mod collect;
 pub mod config;
 pub mod connection;
+mod crossing;
 pub mod events;
+mod gathering;
 mod intake;
 mod reads;
 pub mod shard;
@@ -21,7 +27,8 @@ use crate::causal::dot::Incarnation;
 use crate::engine::{self, Engine, OpenError, Recovery};
 use crate::replica::identity::{Identity, IdentityError};
 use crate::runtime::disk::{Disk, DiskCause, DiskError, Open};
-use crate::runtime::net::{Door, Event, ListenError, Net};
+use crate::runtime::mailbox::Post;
+use crate::runtime::net::{Bound, Door, Event, ListenError, Net};
 use crate::runtime::{Queue, Runtime};
 use config::{Options, Ports};
 use futures_lite::future::or;
@@ -32,7 +39,7 @@ use std::time::Duration;
 
 /// What a node tells whoever started it.
 pub enum Announce<'a> {
-    /// The ports are bound; requests are answered "not ready" until `Ready`.
+    /// The ports are bound; requests are answered "not ready" until `Ready`. Said by shard 0.
     Listening(&'a Ports),
     /// Replay: bytes done, bytes in all.
     Replaying(u64, u64),
@@ -61,25 +68,28 @@ pub enum StartError {
         flag: &'static str,
         source: ListenError,
     },
+    #[error(
+        "cannot share the ring of a shard with the others: {0}; raise the limit of open files: ulimit -n"
+    )]
+    Mailbox(std::io::Error),
 }
 
-/// Runs a node on this executor until it is asked to stop. `announce` is called from the node's own thread and must not
-/// block.
-pub async fn run(
-    runtime: Runtime,
-    options: Options,
-    announce: Rc<dyn Fn(Announce<'_>)>,
-) -> Result<(), StartError> {
-    run_inspected(runtime, options, announce, async |_| {}).await
+/// All that a shard is given before it starts: made by shard 0, handed to the shard's own thread.
+pub struct Seat {
+    identity: Identity,
+    ports: Ports,
+    post: Post,
+    doors: Vec<(Bound, Door)>,
+    disk_bytes: u64,
 }
 
-/// The same; `inspect` sees the engine after its recovery and before the first request.
-pub async fn run_inspected(
-    runtime: Runtime,
-    options: Options,
-    announce: Rc<dyn Fn(Announce<'_>)>,
-    inspect: impl AsyncFn(&Engine),
-) -> Result<(), StartError> {
+/// Makes this directory and these ports those of a node with as many shards as there are posts. Runs on the executor of
+/// shard 0, before the others; gives the seats of all, in their order.
+async fn found(
+    runtime: &Runtime,
+    options: &Options,
+    posts: Vec<Post>,
+) -> Result<Vec<Seat>, StartError> {
     let data = options.data.display().to_string();
     let disk = runtime.disk(&options.data);
     let at = |source| StartError::Disk {
@@ -90,22 +100,106 @@ pub async fn run_inspected(
     // Held until the process ends: when this returns, operations that nobody waits for may still be on their way
     // to the disk.
     std::mem::forget(lock(&disk, &data).await?);
-    let identity = Identity::open(&runtime, &disk, limits::VIRTUAL_NODES_DEFAULT, 1)
+    let shards = posts.len() as u16;
+    let identity = Identity::open(runtime, &disk, limits::VIRTUAL_NODES_DEFAULT, shards)
         .await
         .map_err(|source| StartError::Identity {
             data: data.clone(),
             source,
         })?;
+    let (ports, doors) = bind(&runtime.net(), options, shards)?;
+    let disk_bytes = match options.disk_bytes {
+        Some(bytes) => bytes,
+        None => disk_budget(&disk).await.map_err(at)?,
+    };
+    let seats = posts.into_iter().zip(doors).map(|(post, doors)| Seat {
+        identity: identity.clone(),
+        ports: ports.clone(),
+        post,
+        doors,
+        disk_bytes,
+    });
+    Ok(seats.collect())
+}
+
+/// Founds a node, hands the seats of the other shards out, and runs shard 0.
+pub async fn found_and_run(
+    runtime: Runtime,
+    options: Options,
+    posts: Vec<Post>,
+    hand_out: impl FnOnce(Vec<Seat>),
+    announce: Rc<dyn Fn(Announce<'_>)>,
+) -> Result<(), StartError> {
+    found_and_run_inspected(runtime, options, posts, hand_out, announce, async |_| {}).await
+}
+
+/// The same; `inspect` sees the engine of shard 0 after its recovery and before the first request.
+pub async fn found_and_run_inspected(
+    runtime: Runtime,
+    options: Options,
+    posts: Vec<Post>,
+    hand_out: impl FnOnce(Vec<Seat>),
+    announce: Rc<dyn Fn(Announce<'_>)>,
+    inspect: impl AsyncFn(&Engine),
+) -> Result<(), StartError> {
+    let mut seats = found(&runtime, &options, posts).await?;
+    let first = seats.remove(0);
+    hand_out(seats);
+    run_inspected(runtime, options, first, announce, inspect).await
+}
+
+/// Runs one shard on this executor until it is asked to stop. `announce` is called from the shard's own thread and must
+/// not block.
+pub async fn run(
+    runtime: Runtime,
+    options: Options,
+    seat: Seat,
+    announce: Rc<dyn Fn(Announce<'_>)>,
+) -> Result<(), StartError> {
+    run_inspected(runtime, options, seat, announce, async |_| {}).await
+}
+
+/// The same; `inspect` sees the engine after its recovery and before the first request.
+pub async fn run_inspected(
+    runtime: Runtime,
+    mut options: Options,
+    seat: Seat,
+    announce: Rc<dyn Fn(Announce<'_>)>,
+    inspect: impl AsyncFn(&Engine),
+) -> Result<(), StartError> {
+    let data = options.data.display().to_string();
+    let disk = runtime.disk(&options.data);
     let net = runtime.net();
-    let ports = listen(&net, &options)?;
-    announce(Announce::Listening(&ports));
-    let shard: SharedShard = Rc::new(RefCell::new(Shard::new(
-        &runtime, &options, &ports, &identity,
-    )));
+    let Seat {
+        identity,
+        ports,
+        post,
+        doors,
+        disk_bytes,
+    } = seat;
+    let mailbox = runtime.mailbox(post).map_err(StartError::Mailbox)?;
+    for (bound, door) in doors {
+        net.open(bound, door);
+    }
+    if mailbox.shard() == 0 {
+        announce(Announce::Listening(&ports));
+    }
+    options.memory_bytes /= usize::from(mailbox.shards());
+    let memory = budget::share(options.memory_bytes, options.value_bytes_max);
+    let engine_options = engine::Options {
+        shard: mailbox.shard(),
+        shards: mailbox.shards(),
+        memory_bytes: memory.engine_bytes,
+        value_bytes_max: options.value_bytes_max,
+        disk_bytes,
+        sizes: options.sizes,
+    };
+    let shard = Shard::new(&runtime, &options, &ports, &identity, mailbox);
+    let shard: SharedShard = Rc::new(RefCell::new(shard));
     runtime.spawn(Queue::Foreground, serve(shard.clone(), net.clone()));
 
     let stopping = shard.borrow().stopping.clone();
-    let opening = open(&runtime, &disk, &options, &shard, &*announce);
+    let opening = open(&runtime, &disk, engine_options, &shard, &*announce);
     // A replay is dropped when somebody asks to stop: it is as safe as a crash, and that is safe.
     let opened = or(async { Some(opening.await) }, async {
         stopping.notified().await;
@@ -175,36 +269,56 @@ async fn lock(disk: &Disk, data: &str) -> Result<crate::runtime::disk::Lock, Sta
     }
 }
 
-/// The shard's own port first and exclusively: a second process on the same base port meets "address in use" there.
-fn listen(net: &Net, options: &Options) -> Result<Ports, StartError> {
-    let listen = |flag: &'static str, address, door, exclusive| {
-        net.listen(address, door, exclusive)
+/// What a shard listens on.
+type Doors = Vec<(Bound, Door)>;
+
+/// The shards' own ports first and exclusively: a second process on the same base port meets "address in use" there.
+fn bind(net: &Net, options: &Options, shards: u16) -> Result<(Ports, Vec<Doors>), StartError> {
+    let bind = |flag: &'static str, address, exclusive| {
+        net.bind(address, exclusive)
             .map_err(|source| StartError::Listen { flag, source })
     };
-    let shard = listen("listen", options.shard_address(0), Door::Client, true)?;
-    let base = listen("listen", options.listen, Door::Client, false)?;
-    let admin = match options.admin {
-        Some(address) => Some(listen("admin", address, Door::Admin, true)?),
-        None => None,
-    };
-    Ok(Ports {
+    let mut doors: Vec<Doors> = Vec::new();
+    let mut own = Vec::new();
+    for shard in 0..shards {
+        let bound = bind("listen", options.shard_address(shard), true)?;
+        own.push(bound.address());
+        doors.push(vec![(bound, Door::Client)]);
+    }
+    // Port 0 is chosen once; the others share it.
+    let mut base = options.listen;
+    for doors in &mut doors {
+        let bound = bind("listen", base, false)?;
+        base = bound.address();
+        doors.push((bound, Door::Client));
+    }
+    let mut admin = None;
+    if let Some(address) = options.admin {
+        let bound = bind("admin", address, true)?;
+        admin = Some(bound.address());
+        doors[0].push((bound, Door::Admin));
+    }
+    let ports = Ports {
         base,
-        shards: vec![shard],
+        shards: own,
         admin,
-    })
+    };
+    Ok((ports, doors))
 }
 
 /// What the data directory may take when nobody said: what it has, and what is free now.
 async fn disk_budget(disk: &Disk) -> Result<u64, DiskError> {
     let mut bytes = disk.space().await?.free_bytes;
-    let names = match disk.list(engine::LOG_DIRECTORY).await {
-        Ok(names) => names,
-        Err(error) if error.cause == DiskCause::NotFound => return Ok(bytes),
-        Err(error) => return Err(error),
-    };
-    for name in names {
-        let name = format!("{}/{name}", engine::LOG_DIRECTORY);
-        bytes += disk.open(&name, Open::Existing).await?.len();
+    for directory in [engine::LOG_DIRECTORY, engine::table::DIRECTORY] {
+        let names = match disk.list(directory).await {
+            Ok(names) => names,
+            Err(error) if error.cause == DiskCause::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        for name in names {
+            let name = format!("{directory}/{name}");
+            bytes += disk.open(&name, Open::Existing).await?.len();
+        }
     }
     Ok(bytes)
 }
@@ -212,23 +326,11 @@ async fn disk_budget(disk: &Disk) -> Result<u64, DiskError> {
 async fn open(
     runtime: &Runtime,
     disk: &Disk,
-    options: &Options,
+    options: engine::Options,
     shard: &SharedShard,
     announce: &dyn Fn(Announce<'_>),
 ) -> Result<(Engine, Recovery), OpenError> {
-    let disk_bytes = match options.disk_bytes {
-        Some(bytes) => bytes,
-        None => disk_budget(disk).await?,
-    };
-    let engine_options = engine::Options {
-        shard: 0,
-        shards: 1,
-        memory_bytes: budget::share(options.memory_bytes, options.value_bytes_max).engine_bytes,
-        value_bytes_max: options.value_bytes_max,
-        disk_bytes,
-        sizes: options.sizes,
-    };
-    Engine::open(runtime, disk, engine_options, &mut |done, all| {
+    Engine::open(runtime, disk, options, &mut |done, all| {
         shard.borrow_mut().replayed = (done, all);
         announce(Announce::Replaying(done, all));
     })

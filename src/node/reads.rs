@@ -1,7 +1,7 @@
 //! Gets: from memory in the same turn, from the disk in a task, never from a state that is not durable.
 
 use super::shard::{Shard, SharedShard};
-use super::waiters::{Asker, Waiter, Waiting};
+use super::waiters::{Asker, ReplyTo, Waiter, Waiting};
 use crate::base::marks::mark;
 use crate::base::planted::planted;
 use crate::causal::object::{Kind, Object, Sibling};
@@ -9,9 +9,7 @@ use crate::coordinator::get::{Answer, Get, Step, shown};
 use crate::coordinator::quorum::Quorum;
 use crate::engine::key::{Key, KeyRef};
 use crate::engine::{Engine, Entry, Lookup, Place, Unsure};
-use crate::ring::position::Position;
 use crate::runtime::Queue;
-use crate::runtime::net::ConnectionId;
 use crate::wire::message::{DotView, Receipt, Reply, Request, SiblingView, Status};
 use std::rc::Rc;
 
@@ -22,20 +20,21 @@ pub const MEMBERS: usize = 1;
 /// What became of the value of a sibling that is shown.
 type Value = Result<Rc<[u8]>, Unsure>;
 
-pub fn on_get(shard: &mut Shard, shared: &SharedShard, id: ConnectionId, request: &Request<'_>) {
+pub fn on_get(
+    shard: &mut Shard,
+    shared: &SharedShard,
+    to: ReplyTo,
+    key: KeyRef<'_>,
+    request: &Request<'_>,
+) {
     let quorum = match Quorum::of(COPIES, MEMBERS, request.read_quorum, 0) {
         Ok(quorum) => quorum,
         Err(why) => {
             let message = why.to_string();
-            return shard.reply_message(id, request.id, Status::QuorumImpossible, &message);
+            return shard.reply_message(to, request.id, Status::QuorumImpossible, &message);
         }
     };
-    let key = KeyRef {
-        position: Position::of(request.bucket, request.key),
-        bucket: request.bucket,
-        key: request.key,
-    };
-    let asker = shard.begin(id, request);
+    let asker = shard.begin(to, request);
     let lookup = engine(shard).lookup(key);
     match lookup {
         Lookup::MustRead => {
@@ -184,7 +183,7 @@ fn reply(
         .find_map(|v| v.as_ref().err().filter(|e| **e != Unsure::Checksum));
     if let Some(why) = failed {
         let message = why.to_string();
-        return shard.reply_message(asker.connection, asker.request, Status::Unsure, &message);
+        return shard.reply_message(asker.to, asker.request, Status::Unsure, &message);
     }
     let mut context = Vec::new();
     let mut views: Vec<SiblingView<'_>> = Vec::with_capacity(values.len());
@@ -216,7 +215,7 @@ fn reply(
         receipt: Some(receipt),
         ..Reply::default()
     };
-    shard.reply(asker.connection, &reply);
+    shard.reply(asker.to, &reply);
 }
 
 fn view<'a>((sibling, value): (&Sibling<Place>, &'a Value)) -> SiblingView<'a> {

@@ -4,24 +4,30 @@
 //! gets whose value is on disk, and writes whose key must be read first, go on in tasks of their own and come back
 //! here.
 
-use super::admin;
+use super::admin::{self, Answer};
 use super::away::{Away, Back, Leave};
 use super::budget::{self, Budget};
 use super::config::{Options, Ports};
 use super::connection::Connections;
+use super::crossing::{self, Crossings};
+use super::gathering::{self, Gatherings};
 use super::status::{Counters, Phase};
-use super::waiters::{Asker, Waiter, Waiters, Waiting};
+use super::waiters::{Asker, ReplyTo, Waiter, Waiters, Waiting};
 use super::{events, reads, writes};
 use crate::base::limits;
 use crate::base::planted::planted;
 use crate::base::units::Nanos;
 use crate::causal::actor::Mint;
 use crate::coordinator::put::Verdict;
+use crate::engine::key::KeyRef;
 use crate::engine::{Engine, GroupNumber};
 use crate::replica::identity::Identity;
 use crate::replica::key_queue::KeyQueue;
+use crate::ring::position::Position;
+use crate::ring::shard_map::{ShardId, ShardMap};
 use crate::runtime::Runtime;
 use crate::runtime::log::{Level, Seldom};
+use crate::runtime::mailbox::Mailbox;
 use crate::runtime::net::{ConnectionId, Event, Net};
 use crate::runtime::notify::Notify;
 use crate::wire::PROTOCOL_VERSION as PROTOCOL;
@@ -29,6 +35,8 @@ use crate::wire::codec::{self, RequestLimits};
 use crate::wire::message::{HelloReply, Op, Receipt, Reply, Request, Status};
 use std::cell::RefCell;
 use std::rc::Rc;
+
+const TOO_MANY: &str = "too many requests wait for the disk; send fewer at a time";
 
 pub type SharedShard = Rc<RefCell<Shard>>;
 
@@ -42,6 +50,7 @@ pub struct Store {
 pub struct Shard {
     pub runtime: Runtime,
     pub net: Net,
+    pub mailbox: Mailbox,
     pub identity: Identity,
     pub ports: Ports,
     pub request_limits: RequestLimits,
@@ -52,6 +61,8 @@ pub struct Shard {
     pub waiters: Waiters,
     /// Requests whose task reads the disk.
     pub away: Away,
+    pub crossings: Crossings,
+    pub gatherings: Gatherings,
     pub connections: Connections,
     /// Connections of clients that this shard takes.
     pub connections_max: usize,
@@ -67,6 +78,8 @@ pub struct Shard {
     pub stopping: Rc<Notify>,
     /// Work of this turn beyond one for each request.
     pub more_work: usize,
+    map: ShardMap,
+    own: ShardId,
     builder: codec::Builder,
 }
 
@@ -83,11 +96,20 @@ pub fn begin_serving(shard: &SharedShard, engine: Engine, mint: Mint) {
 }
 
 impl Shard {
-    pub fn new(runtime: &Runtime, options: &Options, ports: &Ports, identity: &Identity) -> Shard {
+    pub fn new(
+        runtime: &Runtime,
+        options: &Options,
+        ports: &Ports,
+        identity: &Identity,
+        mailbox: Mailbox,
+    ) -> Shard {
         let shares = budget::share(options.memory_bytes, options.value_bytes_max);
         Shard {
             runtime: runtime.clone(),
             net: runtime.net(),
+            map: ShardMap::even(identity.virtual_nodes, identity.shards),
+            own: ShardId(mailbox.shard()),
+            mailbox,
             identity: identity.clone(),
             ports: ports.clone(),
             request_limits: RequestLimits {
@@ -100,6 +122,8 @@ impl Shard {
             away: Away::default(),
             connections: Connections::new(Budget::new(shares.buffer_bytes)),
             connections_max: options.connections_max,
+            crossings: Crossings::default(),
+            gatherings: Gatherings::default(),
             counters: Counters::default(),
             room: events::Room::default(),
             refusals: Seldom::default(),
@@ -128,6 +152,13 @@ impl Shard {
             Event::Ended { connection } => self.on_ended(connection),
             Event::Closed { connection, .. } => self.connections.close(connection),
             Event::Connected { connection } => self.net.close(connection),
+            Event::Asked {
+                ticket,
+                deadline,
+                bytes,
+            } => crossing::on_asked(self, shared, ticket, deadline, &bytes),
+            Event::Answered { tag, bytes } => crossing::on_answered(self, tag, &bytes),
+            Event::ShardEnded { shard } => crossing::on_shard_ended(self, shard),
             Event::Stop => {
                 self.phase = Phase::Stopping;
                 self.net.stop_listening();
@@ -142,25 +173,37 @@ impl Shard {
     }
 
     pub fn on_admin(&mut self, id: ConnectionId, bytes: &[u8]) -> usize {
-        let answer = admin::answer(bytes, self);
-        let used = answer.used;
-        if let Some(connection) = self.connections.get(id) {
-            connection.outbox.extend_from_slice(&answer.bytes);
-            if answer.close {
+        let Some(connection) = self.connections.get(id) else {
+            return bytes.len();
+        };
+        if connection.in_flight > 0 {
+            // One page a connection: what else is asked is not read.
+            return bytes.len();
+        }
+        match admin::answer(bytes) {
+            Answer::NeedMore => 0,
+            Answer::Page(page) => {
+                connection.in_flight += 1;
+                gathering::on_page(self, id, page);
+                bytes.len()
+            }
+            Answer::Text(text) => {
+                connection.outbox.extend_from_slice(&text);
                 connection.close_after_replies();
+                self.connections.touch(id);
+                bytes.len()
             }
         }
-        self.connections.touch(id);
-        used
     }
 
     pub fn on_frame(&mut self, shared: &SharedShard, id: ConnectionId, frame: &[u8]) {
         match codec::decode_request(frame, self.request_limits) {
-            Ok(request) => self.on_request(shared, id, &request),
+            Ok(request) => self.on_request(shared, id, &request, frame),
             Err(bad) => {
                 self.counters.frames_refused += 1;
                 let (status, message) = (bad.reason.status(), bad.reason.to_string());
-                self.reply_message(id, bad.id.unwrap_or(0), status, &message);
+                let to = ReplyTo::Connection(id);
+                self.reply_message(to, bad.id.unwrap_or(0), status, &message);
                 if bad.id.is_none() {
                     // Nobody can tell what else of this stream means what it says.
                     self.close_after_replies(id);
@@ -169,41 +212,81 @@ impl Shard {
         }
     }
 
-    fn on_request(&mut self, shared: &SharedShard, id: ConnectionId, request: &Request<'_>) {
+    fn on_request(
+        &mut self,
+        shared: &SharedShard,
+        id: ConnectionId,
+        request: &Request<'_>,
+        frame: &[u8],
+    ) {
         self.counters.requests += 1;
-        match request.op {
-            Op::Hello => return self.on_hello(id, request),
-            Op::Status => return self.on_status(id, request.id),
-            Op::Get | Op::Put | Op::Delete => {}
-        }
-        if let Some(message) = self.phase.refusal() {
-            return self.reply_message(id, request.id, Status::NotReady, message);
+        let to = ReplyTo::Connection(id);
+        if request.op == Op::Hello {
+            return self.on_hello(to, request);
         }
         let in_flight = self.connections.get(id).map_or(0, |c| c.in_flight);
-        if in_flight >= limits::CONNECTION_REQUESTS_MAX
-            || self.in_flight >= limits::SHARD_REQUESTS_MAX
-        {
-            let message = "too many requests wait for the disk; send fewer at a time";
-            return self.reply_message(id, request.id, Status::Overloaded, message);
+        if in_flight >= limits::CONNECTION_REQUESTS_MAX {
+            return self.reply_message(to, request.id, Status::Overloaded, TOO_MANY);
         }
-        if !request.bucket.is_empty() {
-            let message = "this node has no buckets but the default one, whose name is empty";
-            return self.reply_message(id, request.id, Status::BucketUnknown, message);
+        if request.op == Op::Status {
+            return gathering::on_status(self, id, request);
         }
-        if request.expires.0 != 0 {
-            let message = "this node does not expire values; leave expires_ms out";
-            return self.reply_message(id, request.id, Status::Unsupported, message);
+        let owner = self.owner(self.key(request));
+        if owner == self.own {
+            return self.serve(shared, to, request);
         }
-        match request.op {
-            Op::Get => reads::on_get(self, shared, id, request),
-            _ => writes::on_write(self, shared, id, request),
+        // Another shard may serve while this one replays, or has lost its log.
+        if self.phase == Phase::Stopping {
+            let message = self.phase.refusal().unwrap_or_default();
+            return self.reply_message(to, request.id, Status::NotReady, message);
+        }
+        if self.in_flight >= limits::SHARD_REQUESTS_MAX {
+            return self.reply_message(to, request.id, Status::Overloaded, TOO_MANY);
+        }
+        crossing::cross(self, id, request, frame, owner);
+    }
+
+    fn key<'a>(&self, request: &Request<'a>) -> KeyRef<'a> {
+        KeyRef {
+            position: Position::of(request.bucket, request.key),
+            bucket: request.bucket,
+            key: request.key,
         }
     }
 
-    fn on_hello(&mut self, id: ConnectionId, request: &Request<'_>) {
+    fn owner(&self, key: KeyRef<'_>) -> ShardId {
+        self.map
+            .owner(key.position.virtual_node(self.identity.virtual_nodes))
+    }
+
+    /// Serves a get, put or delete of a key of this shard.
+    pub fn serve(&mut self, shared: &SharedShard, to: ReplyTo, request: &Request<'_>) {
+        let key = self.key(request);
+        assert_eq!(self.owner(key), self.own, "a key has one owner");
+        if let Some(message) = self.phase.refusal() {
+            return self.reply_message(to, request.id, Status::NotReady, message);
+        }
+        if self.in_flight >= limits::SHARD_REQUESTS_MAX {
+            return self.reply_message(to, request.id, Status::Overloaded, TOO_MANY);
+        }
+        if !request.bucket.is_empty() {
+            let message = "this node has no buckets but the default one, whose name is empty";
+            return self.reply_message(to, request.id, Status::BucketUnknown, message);
+        }
+        if request.expires.0 != 0 {
+            let message = "this node does not expire values; leave expires_ms out";
+            return self.reply_message(to, request.id, Status::Unsupported, message);
+        }
+        match request.op {
+            Op::Get => reads::on_get(self, shared, to, key, request),
+            _ => writes::on_write(self, shared, to, key, request),
+        }
+    }
+
+    fn on_hello(&mut self, to: ReplyTo, request: &Request<'_>) {
         if request.protocol > PROTOCOL {
             let message = format!("this node speaks protocol {} at most", PROTOCOL);
-            return self.reply_message(id, request.id, Status::ProtocolVersion, &message);
+            return self.reply_message(to, request.id, Status::ProtocolVersion, &message);
         }
         let shard_ports: Vec<u16> = self.ports.shards.iter().map(|a| a.port()).collect();
         let hello = HelloReply {
@@ -222,24 +305,7 @@ impl Shard {
             hello: Some(hello),
             ..Reply::default()
         };
-        self.reply(id, &reply);
-    }
-
-    fn on_status(&mut self, id: ConnectionId, request: u64) {
-        self.more_work += limits::STATUS_WORK;
-        let json = super::status::report(self).to_string();
-        let serves = self.phase == Phase::Serving;
-        let reply = Reply {
-            id: request,
-            status: Some(if serves { Status::Ok } else { Status::NotReady }),
-            message: match self.phase {
-                Phase::Poisoned => "its log is poisoned by a failed write or sync; restart it",
-                phase => phase.refusal().unwrap_or_default(),
-            },
-            status_json: &json,
-            ..Reply::default()
-        };
-        self.reply(id, &reply);
+        self.reply(to, &reply);
     }
 
     /// All groups up to this one are durable: their replies may leave.
@@ -284,6 +350,7 @@ impl Shard {
         if !planted!(DeadlineIgnored) {
             self.end_late();
         }
+        crossing::on_tick(self);
         for Waiter { asker, waiting } in self.waiters.expired(self.runtime.now()) {
             match waiting {
                 Waiting::Put(put) => self.finish_put(asker, put.on_deadline()),
@@ -305,18 +372,23 @@ impl Shard {
     }
 
     /// Registers a request that is answered later.
-    pub fn begin(&mut self, connection: ConnectionId, request: &Request<'_>) -> Asker {
+    pub fn begin(&mut self, to: ReplyTo, request: &Request<'_>) -> Asker {
         self.in_flight += 1;
-        if let Some(connection) = self.connections.get(connection) {
-            connection.in_flight += 1;
-        }
-        let timeout_ms = match u64::from(request.timeout_ms) {
-            0 => limits::TIMEOUT_MS_DEFAULT,
-            ms => ms.min(limits::TIMEOUT_MS_MAX),
+        let deadline = match to {
+            ReplyTo::Shard { deadline, .. } => deadline,
+            ReplyTo::Connection(id) => {
+                if let Some(connection) = self.connections.get(id) {
+                    connection.in_flight += 1;
+                }
+                let timeout_ms = match u64::from(request.timeout_ms) {
+                    0 => limits::TIMEOUT_MS_DEFAULT,
+                    ms => ms.min(limits::TIMEOUT_MS_MAX),
+                };
+                Nanos(self.runtime.now().0 + timeout_ms * 1_000_000)
+            }
         };
-        let deadline = Nanos(self.runtime.now().0 + timeout_ms * 1_000_000);
         Asker {
-            connection,
+            to,
             request: request.id,
             deadline,
             promised: 0,
@@ -330,7 +402,7 @@ impl Shard {
         for asker in self.away.expired(now) {
             // What its task holds is given back by the task.
             self.release(asker);
-            self.reply_message(asker.connection, asker.request, Status::Overloaded, message);
+            self.reply_message(asker.to, asker.request, Status::Overloaded, message);
         }
         let Some(store) = &mut self.store else {
             return;
@@ -354,10 +426,14 @@ impl Shard {
         }
         self.connections.budget.change(0, more);
         asker.promised += more;
-        if let Some(connection) = self.connections.get(asker.connection) {
+        let ReplyTo::Connection(id) = asker.to else {
+            // Its door counts it for the connection.
+            return true;
+        };
+        if let Some(connection) = self.connections.get(id) {
             connection.promised += more;
             // It may be clogged now.
-            self.connections.touch(asker.connection);
+            self.connections.touch(id);
         }
         true
     }
@@ -394,7 +470,9 @@ impl Shard {
     fn release(&mut self, asker: Asker) {
         assert!(self.in_flight > 0, "a request ended that was not begun");
         self.in_flight -= 1;
-        if let Some(connection) = self.connections.get(asker.connection) {
+        if let ReplyTo::Connection(id) = asker.to
+            && let Some(connection) = self.connections.get(id)
+        {
             connection.in_flight -= 1;
             connection.promised -= asker.promised;
         }
@@ -413,25 +491,33 @@ impl Shard {
             receipt,
             ..Reply::default()
         };
-        self.reply(asker.connection, &reply);
+        self.reply(asker.to, &reply);
     }
 
-    pub fn reply_message(&mut self, id: ConnectionId, request: u64, status: Status, message: &str) {
+    pub fn reply_message(&mut self, to: ReplyTo, request: u64, status: Status, message: &str) {
         let reply = Reply {
             id: request,
             status: Some(status),
             message,
             ..Reply::default()
         };
-        self.reply(id, &reply);
+        self.reply(to, &reply);
     }
 
-    /// Puts a reply into the connection's outbox; `flush` sends it.
-    pub fn reply(&mut self, id: ConnectionId, reply: &Reply<'_>) {
+    /// Puts a reply into the connection's outbox, which `flush` sends; or into the mail of the shard that asked.
+    pub fn reply(&mut self, to: ReplyTo, reply: &Reply<'_>) {
         self.counters.on_reply(reply.status);
-        if let Some(outbox) = self.connections.outbox(id) {
-            codec::encode_reply_into(outbox, &mut self.builder, reply);
-            self.connections.touch(id);
+        match to {
+            ReplyTo::Connection(id) => {
+                if let Some(outbox) = self.connections.outbox(id) {
+                    codec::encode_reply_into(outbox, &mut self.builder, reply);
+                    self.connections.touch(id);
+                }
+            }
+            ReplyTo::Shard { ticket, .. } => {
+                let frame = codec::encode_reply(&mut self.builder, reply);
+                self.mailbox.answer(ticket, frame);
+            }
         }
     }
 

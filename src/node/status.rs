@@ -49,6 +49,10 @@ pub struct Counters {
     pub replies_retry: u64,
     pub replies_refused: u64,
     pub replies_unknown: u64,
+    /// Requests sent on to the shard that owns their key.
+    pub crossed_out: u64,
+    /// Requests that other shards sent here.
+    pub crossed_in: u64,
 }
 
 impl Counters {
@@ -63,23 +67,80 @@ impl Counters {
     }
 }
 
-/// One JSON object; fields are only ever added.
-pub fn report(shard: &Shard) -> Value {
-    let uptime_ms = (shard.runtime.now().0 - shard.started.0) / 1_000_000;
+/// Where a whole node is: as its worst shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeState {
+    Serving,
+    /// A shard does not answer the others.
+    Silent,
+    Starting,
+    Poisoned,
+    Stopping,
+}
+
+impl NodeState {
+    const WORST_FIRST: [NodeState; 5] = [
+        NodeState::Stopping,
+        NodeState::Poisoned,
+        NodeState::Starting,
+        NodeState::Silent,
+        NodeState::Serving,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            NodeState::Serving => "serving",
+            NodeState::Silent => "silent",
+            NodeState::Starting => "starting",
+            NodeState::Poisoned => "poisoned",
+            NodeState::Stopping => "stopping",
+        }
+    }
+
+    pub fn is_serving(self) -> bool {
+        self == NodeState::Serving
+    }
+
+    /// Why it does not serve all of its keys, and what to do.
+    pub fn message(self) -> &'static str {
+        match self {
+            NodeState::Serving => "",
+            NodeState::Silent => {
+                "a shard does not answer the others; if that stays, restart this node"
+            }
+            NodeState::Starting => "this node replays its log; ask again in a moment",
+            NodeState::Poisoned => "its log is poisoned by a failed write or sync; restart it",
+            NodeState::Stopping => "this node is stopping; ask another node, or start it again",
+        }
+    }
+}
+
+/// The state of the node that these rows are of.
+pub fn state(rows: &[Value]) -> NodeState {
+    let is = |state: &NodeState| rows.iter().any(|row| row["state"] == state.name());
+    let worst = NodeState::WORST_FIRST.into_iter().find(is);
+    worst.expect("a row has a state")
+}
+
+/// The row of a shard that does not answer.
+pub fn silent(shard: u16) -> Value {
+    json!({ "shard": shard, "state": NodeState::Silent.name() })
+}
+
+/// What one shard says of itself; fields are only ever added. All its numbers but its own are counts: the node's are
+/// their sums.
+pub fn row(shard: &Shard) -> Value {
     let counters = &shard.counters;
-    let mut report = json!({
+    let own = shard.mailbox.shard();
+    let mut row = json!({
+        "shard": own,
         "state": shard.phase.name(),
-        "version": env!("CARGO_PKG_VERSION"),
-        "cluster": format!("{:032x}", shard.identity.cluster),
-        "node": format!("{:032x}", shard.identity.node),
-        "uptime_ms": uptime_ms,
-        "virtual_nodes": shard.identity.virtual_nodes,
-        "shards": shard.identity.shards,
-        "listen": shard.ports.base.to_string(),
-        "admin": shard.ports.admin.map(|a| a.to_string()),
+        "listen": shard.ports.shards[usize::from(own)].to_string(),
         "connections": shard.connections.len(),
         "requests_in_flight": shard.in_flight,
         "requests": counters.requests,
+        "crossed_out": counters.crossed_out,
+        "crossed_in": counters.crossed_in,
         "replies": {
             "done": counters.replies_done,
             "retry": counters.replies_retry,
@@ -100,16 +161,17 @@ pub fn report(shard: &Shard) -> Value {
         "replay": { "bytes_done": shard.replayed.0, "bytes": shard.replayed.1 },
     });
     let ring = shard.runtime.ring_statistics();
-    report["ring"] = json!({
+    row["ring"] = json!({
         "enters": ring.enters,
         "entries": ring.entries,
         "sleeps": ring.sleeps,
+        "doorbells": ring.doorbells,
         "stalls": ring.stalls,
         "overflows": ring.overflows,
     });
     if let Some(store) = &shard.store {
         let s = store.engine.statistics();
-        report["engine"] = json!({
+        row["engine"] = json!({
             "entries_in_memory": s.entries_in_memory,
             "entries_in_tables": s.entries_in_tables,
             "entry_bytes": s.entry_bytes,
@@ -134,8 +196,47 @@ pub fn report(shard: &Shard) -> Value {
             "bytes_relocated": s.bytes_relocated,
         });
         if let Some(poisoned) = store.engine.poisoned() {
-            report["poisoned"] = json!(poisoned.to_string());
+            row["poisoned"] = json!(poisoned.to_string());
         }
     }
+    row
+}
+
+/// The node, by the shard that was asked and the rows of all: one JSON object; fields are only ever added.
+pub fn report(shard: &Shard, rows: Vec<Value>) -> Value {
+    let uptime_ms = (shard.runtime.now().0 - shard.started.0) / 1_000_000;
+    let mut report = json!({
+        "state": state(&rows).name(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "cluster": format!("{:032x}", shard.identity.cluster),
+        "node": format!("{:032x}", shard.identity.node),
+        "uptime_ms": uptime_ms,
+        "virtual_nodes": shard.identity.virtual_nodes,
+        "shards": shard.identity.shards,
+        "listen": shard.ports.base.to_string(),
+        "admin": shard.ports.admin.map(|a| a.to_string()),
+    });
+    for row in &rows {
+        add(&mut report, row);
+    }
+    report["by_shard"] = Value::Array(rows);
     report
+}
+
+/// Adds the counts of a row; texts that the node has not are taken over, those of its own stay.
+fn add(total: &mut Value, row: &Value) {
+    let Some(members) = row.as_object() else {
+        return;
+    };
+    for (name, value) in members.iter().filter(|(name, _)| *name != "shard") {
+        match value {
+            Value::Number(count) => {
+                let before = total[name].as_u64().unwrap_or(0);
+                total[name] = json!(before + count.as_u64().unwrap_or(0));
+            }
+            Value::Object(_) => add(&mut total[name], value),
+            other if total[name].is_null() => total[name] = other.clone(),
+            _ => {}
+        }
+    }
 }

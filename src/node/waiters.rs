@@ -6,14 +6,26 @@ use crate::coordinator::quorum::Quorum;
 use crate::engine::key::Key;
 use crate::engine::{Entry, GroupNumber};
 use crate::replica::write::Refusal;
+use crate::runtime::mailbox::Ticket;
 use crate::runtime::net::ConnectionId;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-/// Whom the reply goes to.
+/// Where a reply goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyTo {
+    Connection(ConnectionId),
+    /// The shard whose client asked, and until when that waits.
+    Shard {
+        ticket: Ticket,
+        deadline: Nanos,
+    },
+}
+
+/// Who asked for what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asker {
-    pub connection: ConnectionId,
+    pub to: ReplyTo,
     pub request: u64,
     pub deadline: Nanos,
     /// Bytes of values that the reply will hold, as far as is known.

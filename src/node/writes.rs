@@ -3,7 +3,7 @@
 use super::away::Leave;
 use super::reads::{COPIES, MEMBERS};
 use super::shard::{Shard, SharedShard};
-use super::waiters::{Asker, Waiter, Waiting};
+use super::waiters::{Asker, ReplyTo, Waiter, Waiting};
 use crate::base::planted::planted;
 use crate::base::units::UnixMillis;
 use crate::causal::actor::Mint;
@@ -15,9 +15,7 @@ use crate::engine::key::{Key, KeyRef};
 use crate::engine::{AppendRefused, Entry, GroupNumber, Lookup};
 use crate::replica::witness::{self, Minted};
 use crate::replica::write::{self, Planned, Refusal, Rule, Write};
-use crate::ring::position::Position;
 use crate::runtime::Queue;
-use crate::runtime::net::ConnectionId;
 use crate::wire::message::{Op, PutMode, Request, Status};
 
 /// A write that waits for its key's turn: owns what the frame held.
@@ -44,26 +42,27 @@ impl Job {
     }
 }
 
-pub fn on_write(shard: &mut Shard, shared: &SharedShard, id: ConnectionId, request: &Request<'_>) {
+pub fn on_write(
+    shard: &mut Shard,
+    shared: &SharedShard,
+    to: ReplyTo,
+    key: KeyRef<'_>,
+    request: &Request<'_>,
+) {
     let quorum = match Quorum::of(COPIES, MEMBERS, request.read_quorum, request.write_quorum) {
         Ok(quorum) => quorum,
         Err(why) => {
             let message = why.to_string();
-            return shard.reply_message(id, request.id, Status::QuorumImpossible, &message);
+            return shard.reply_message(to, request.id, Status::QuorumImpossible, &message);
         }
     };
     let rule = match rule(shard, request) {
         Ok(rule) => rule,
         Err(message) => {
-            return shard.reply_message(id, request.id, Status::ContextRefused, &message);
+            return shard.reply_message(to, request.id, Status::ContextRefused, &message);
         }
     };
-    let key = KeyRef {
-        position: Position::of(request.bucket, request.key),
-        bucket: request.bucket,
-        key: request.key,
-    };
-    let mut asker = shard.begin(id, request);
+    let mut asker = shard.begin(to, request);
     let write = Write {
         bucket: request.bucket,
         key: request.key,

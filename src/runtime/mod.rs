@@ -10,6 +10,7 @@ pub mod disk;
 pub mod exclusive;
 pub mod glommio;
 pub mod log;
+pub mod mailbox;
 pub mod net;
 pub mod notify;
 pub mod preflight;
@@ -151,6 +152,24 @@ impl Runtime {
             Backend::Glommio(b) => net::Net::Glommio(b.net()),
             #[cfg(feature = "sim")]
             Backend::Simulated(b) => net::Net::Simulated(b.net()),
+        }
+    }
+
+    /// Takes this executor's place among the shards of its process: once, before it asks or is asked anything. The post
+    /// is of the same backend.
+    pub fn mailbox(&self, post: mailbox::Post) -> std::io::Result<mailbox::Mailbox> {
+        use mailbox::{Mailbox, Post};
+        match (&self.backend, post) {
+            (Backend::Glommio(b), Post::Glommio(post)) => b.mailbox(post).map(Mailbox::Glommio),
+            #[cfg(feature = "sim")]
+            (Backend::Simulated(b), Post::Simulated(post)) => {
+                Ok(Mailbox::Simulated(b.mailbox(post)))
+            }
+            #[cfg(feature = "sim")]
+            (Backend::Glommio(_), Post::Simulated(_))
+            | (Backend::Simulated(_), Post::Glommio(_)) => {
+                panic!("a post of the other backend")
+            }
         }
     }
 

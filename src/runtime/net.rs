@@ -1,5 +1,7 @@
 //! The network as an event queue: sockets never appear above this file.
 
+use super::mailbox::Ticket;
+use crate::base::units::Nanos;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -62,6 +64,16 @@ pub enum Event {
         connection: ConnectionId,
         reason: CloseReason,
     },
+    /// Another shard asks: to be answered once, by `Mailbox::answer`.
+    Asked {
+        ticket: Ticket,
+        deadline: Nanos,
+        bytes: Box<[u8]>,
+    },
+    /// The answer to the ask that was given this tag.
+    Answered { tag: u64, bytes: Box<[u8]> },
+    /// Another shard has ended: what it has not answered by now it never will.
+    ShardEnded { shard: u16 },
     /// Somebody asked this process to stop (SIGTERM, first Ctrl-C).
     Stop,
 }
@@ -91,6 +103,25 @@ impl std::ops::Deref for Lease {
     }
 }
 
+/// An address that this process holds.
+#[derive(Debug)]
+pub enum Bound {
+    Glommio(super::glommio::Bound),
+    #[cfg(feature = "sim")]
+    Simulated(super::simulated::Bound),
+}
+
+impl Bound {
+    /// With the port that the system chose.
+    pub fn address(&self) -> SocketAddr {
+        match self {
+            Bound::Glommio(x) => x.address(),
+            #[cfg(feature = "sim")]
+            Bound::Simulated(x) => x.address(),
+        }
+    }
+}
+
 /// The network plane; clones are the same one. None of the verbs blocks; each answers through events.
 #[derive(Clone)]
 pub enum Net {
@@ -100,19 +131,38 @@ pub enum Net {
 }
 
 impl Net {
-    /// Listens. `exclusive`: without SO_REUSEPORT, so that a second process meets "address in use".
-    /// Port 0 lets the system choose; the bound address is returned.
+    /// Takes an address, for this executor or another of the process to `open`. `exclusive`: without SO_REUSEPORT, so
+    /// that a second process meets "address in use". Port 0 lets the system choose.
+    pub fn bind(&self, address: SocketAddr, exclusive: bool) -> Result<Bound, ListenError> {
+        match self {
+            Net::Glommio(x) => x.bind(address, exclusive).map(Bound::Glommio),
+            #[cfg(feature = "sim")]
+            Net::Simulated(x) => x.bind(address, exclusive).map(Bound::Simulated),
+        }
+    }
+    /// Accepts what comes to a bound address.
+    pub fn open(&self, bound: Bound, door: Door) {
+        match (self, bound) {
+            (Net::Glommio(x), Bound::Glommio(bound)) => x.open(bound, door),
+            #[cfg(feature = "sim")]
+            (Net::Simulated(x), Bound::Simulated(bound)) => x.open(bound, door),
+            #[cfg(feature = "sim")]
+            (Net::Glommio(_), Bound::Simulated(_)) | (Net::Simulated(_), Bound::Glommio(_)) => {
+                panic!("bound by the other backend")
+            }
+        }
+    }
+    /// Binds and opens; the bound address is returned.
     pub fn listen(
         &self,
         address: SocketAddr,
         door: Door,
         exclusive: bool,
     ) -> Result<SocketAddr, ListenError> {
-        match self {
-            Net::Glommio(x) => x.listen(address, door, exclusive),
-            #[cfg(feature = "sim")]
-            Net::Simulated(x) => x.listen(address, door, exclusive),
-        }
+        let bound = self.bind(address, exclusive)?;
+        let address = bound.address();
+        self.open(bound, door);
+        Ok(address)
     }
     /// No further connection is accepted at any door; those in the backlog are reset.
     pub fn stop_listening(&self) {

@@ -1,6 +1,7 @@
 //! One simulated client: a connection, a few requests at a time, and an exact memory of what it was told.
 
-use super::checker::{Checker, Operation, Seen, Supersedes};
+use super::checker::{Operation, Seen, Supersedes};
+use super::checkers::Checkers;
 use super::workload::{Action, How, Remembered, Workload, value_of};
 use crate::base::limits;
 use crate::base::rng::Rng;
@@ -22,7 +23,7 @@ use std::time::Duration;
 
 /// What all clients of a world share.
 pub struct Shared {
-    pub checker: Checker,
+    pub checker: Checkers,
     pub workload: Workload,
     /// Of the cluster under test: the checker reads contexts with them.
     pub keys: Option<(u128, ContextKeys)>,
@@ -68,6 +69,8 @@ pub struct Client {
     builder: codec::Builder,
     /// A node asked for this pause.
     pause_ms: u64,
+    /// There are no more faults, and no load but its own: nothing may be refused for want of time or room.
+    alone: bool,
 }
 
 impl Client {
@@ -90,6 +93,7 @@ impl Client {
             retries: VecDeque::new(),
             builder: codec::Builder::default(),
             pause_ms: 0,
+            alone: false,
         }
     }
 
@@ -107,6 +111,7 @@ impl Client {
 
     /// Reads every key until each has been answered with its state.
     pub async fn read_all(mut self, keys: Vec<Vec<u8>>) {
+        self.alone = true;
         let mut left: VecDeque<Vec<u8>> = keys.into();
         while let Some(key) = left.front().cloned() {
             let answered = self.shared.borrow().gets_answered;
@@ -344,6 +349,14 @@ impl Client {
         let mut shared = shared.borrow_mut();
         shared.drain_witness();
         *shared.statuses.entry(status as u8).or_default() += 1;
+        let late = matches!(
+            status,
+            Status::Overloaded | Status::NotReady | Status::Timeout
+        );
+        if self.alone && late {
+            let what = format!("liveness: a healed node with one client answered {status:?}");
+            shared.checker.violations.push(what);
+        }
         let done = status.advice() == Advice::Done;
         if status.advice() == Advice::Retry {
             // It did nothing, so it does not count; and who is told to come back later does.

@@ -272,11 +272,13 @@ impl Stage {
     fn start(&self) {
         let ready = Rc::new(Cell::new(false));
         let (told, options) = (ready.clone(), self.options.clone());
-        let announce = Rc::new(move |what: Announce<'_>| {
+        let announce: Rc<dyn Fn(Announce<'_>)> = Rc::new(move |what: Announce<'_>| {
             told.set(told.get() || matches!(what, Announce::Ready { .. }));
         });
+        let posts = self.node.posts(1, limits::PAIR_CREDITS_MIN);
         self.node.start(|runtime: Runtime| async move {
-            let ran = node::run(runtime, options, announce).await;
+            let none = |seats: Vec<node::Seat>| assert!(seats.is_empty());
+            let ran = node::found_and_run(runtime, options, posts, none, announce).await;
             assert!(ran.is_ok(), "{:?}", ran.err());
         });
         assert!(self.simulation.run_until(|| ready.get(), 60 * SECOND));
@@ -414,6 +416,9 @@ impl Talk {
             | Event::Accepted { .. }
             | Event::Connected { .. }
             | Event::Sent { .. }
+            | Event::Asked { .. }
+            | Event::Answered { .. }
+            | Event::ShardEnded { .. }
             | Event::Stop => {}
         }
     }

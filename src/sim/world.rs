@@ -3,7 +3,8 @@
 //! Safety first: lives follow each other under faults until the clients' operations are done. Then the world is
 //! healed and every key is read back.
 
-use super::checker::{Checker, Recovered};
+use super::checker::Recovered;
+use super::checkers::Checkers;
 use super::client::{Client, Shared};
 use super::nemesis::{Ending, Nemesis};
 use super::workload::Workload;
@@ -14,7 +15,7 @@ use crate::base::units::{KIB, MIB, Nanos};
 use crate::engine::key::Key;
 use crate::engine::{Engine, Sizes};
 use crate::node::config::Options;
-use crate::node::{self, Announce};
+use crate::node::{self, Announce, Seat, StartError};
 use crate::replica::witness;
 use crate::runtime::Runtime;
 use crate::runtime::disk::DiskCause;
@@ -67,7 +68,12 @@ struct World {
     nemesis: Nemesis,
     rng: Rng,
     lives: u64,
+    /// In which the operations must be done; the shortest ones do but a few of them.
+    lives_max: u64,
     options: Options,
+    shards: u16,
+    /// Of asks for each ordered pair of shards: few enough, now and then, to run out.
+    credits: u32,
     /// No more faults.
     healed: bool,
 }
@@ -75,7 +81,8 @@ struct World {
 /// How one life of the node goes on.
 #[derive(Default)]
 struct Life {
-    ready: Cell<bool>,
+    /// Shards that serve.
+    ready: Cell<u16>,
     poisoned: Cell<bool>,
     /// Why it did not start.
     failed: RefCell<Option<String>>,
@@ -111,8 +118,10 @@ impl World {
         let nemesis = Nemesis::draw(&mut Rng::stream(plan.seed, "nemesis", 0));
         let simulation = Simulation::new(plan.seed, nemesis.faults.clone());
         let node = simulation.machine("node");
+        let mut shape = Rng::stream(plan.seed, "shards", 0);
+        let shards = [1, 2, 2, 3][shape.below(4) as usize];
         let shared = Shared {
-            checker: Checker::default(),
+            checker: Checkers::new(limits::VIRTUAL_NODES_DEFAULT, shards),
             workload: Workload::draw(&mut Rng::stream(plan.seed, "workload", 0)),
             keys: None,
             operations_left: plan.operations,
@@ -129,7 +138,8 @@ impl World {
             admin: None,
             data: "data".into(),
             // Small enough, now and then, that values leave the cache and are read back from the log.
-            memory_bytes: [2 * MIB, 16 * MIB, 128 * MIB][rng.below(3) as usize],
+            memory_bytes: usize::from(shards)
+                * [2 * MIB, 16 * MIB, 128 * MIB][rng.below(3) as usize],
             value_bytes_max: if small { 64 * KIB } else { MIB },
             sizes: if small {
                 Sizes::SMALL
@@ -146,7 +156,10 @@ impl World {
             nemesis,
             rng,
             lives: 0,
+            lives_max: 100 + 2 * plan.operations,
             options,
+            shards,
+            credits: [2, 8, 64][shape.below(3) as usize],
             healed: false,
         }
     }
@@ -167,6 +180,10 @@ impl World {
 
     fn live_and_die(&mut self) {
         while self.working() {
+            if self.lives > self.lives_max {
+                let lives = self.lives;
+                return self.violation(format!("liveness: {lives} lives were not enough"));
+            }
             let life = self.start_node();
             let (length, ending) = self.nemesis.next(&mut self.rng);
             // An ending may strike a start too.
@@ -188,21 +205,45 @@ impl World {
         self.lives += 1;
         let life = Rc::new(Life::default());
         let (shared, state) = (self.shared.clone(), life.clone());
-        let announce = Rc::new(move |what: Announce<'_>| on_announce(&shared, &state, what));
-        let (options, state) = (self.options.clone(), life.clone());
-        let inspected = self.shared.clone();
-        self.node.start(|runtime: Runtime| async move {
-            let inspect = async |engine: &Engine| inspect(&inspected, engine).await;
-            let ended = node::run_inspected(runtime, options, announce, inspect).await;
+        let announce = move || -> Rc<dyn Fn(Announce<'_>)> {
+            let (shared, state) = (shared.clone(), state.clone());
+            Rc::new(move |what| on_announce(&shared, &state, what))
+        };
+        let posts = self.node.posts(self.shards, self.credits);
+        let (state, machine, options) = (life.clone(), self.node.clone(), self.options.clone());
+        // A shard that fails stops the others, as the command line does.
+        let on_end = move |ended: Result<(), StartError>| {
             if let Err(error) = ended {
                 *state.failed.borrow_mut() = Some(error.to_string());
+                machine.stop_signal();
             }
+        };
+        let (machine, announce_other) = (self.node.clone(), announce.clone());
+        let (options_other, on_end_other) = (options.clone(), on_end.clone());
+        let inspected = self.shared.clone();
+        let inspected_other = inspected.clone();
+        let hand_out = move |seats: Vec<Seat>| {
+            for (shard, seat) in (1..).zip(seats) {
+                let (options, announce) = (options_other.clone(), announce_other());
+                let (on_end, inspected) = (on_end_other.clone(), inspected_other.clone());
+                machine.start(|runtime: Runtime| async move {
+                    let inspect = async |engine: &Engine| inspect(&inspected, shard, engine).await;
+                    on_end(node::run_inspected(runtime, options, seat, announce, inspect).await);
+                });
+            }
+        };
+        self.node.start(|runtime: Runtime| async move {
+            let announce = announce();
+            let inspect = async |engine: &Engine| inspect(&inspected, 0, engine).await;
+            let ended =
+                node::found_and_run_inspected(runtime, options, posts, hand_out, announce, inspect);
+            on_end(ended.await);
         });
         life
     }
 
     fn wait_ready(&mut self, life: &Rc<Life>) {
-        let over = || life.ready.get() || life.failed.borrow().is_some();
+        let over = || life.ready.get() == self.shards || life.failed.borrow().is_some();
         if !self.simulation.run_until(over, PATIENCE) {
             self.violation("liveness: the node did not get ready".into());
         }
@@ -275,7 +316,7 @@ impl World {
         self.healed = true;
         let life = self.start_node();
         self.wait_ready(&life);
-        if !life.ready.get() {
+        if life.ready.get() < self.shards {
             return;
         }
         let keys = self.shared.borrow().checker.keys();
@@ -293,7 +334,7 @@ fn on_announce(shared: &Rc<RefCell<Shared>>, life: &Life, what: Announce<'_>) {
     match what {
         Announce::Ready { identity, .. } => {
             shared.borrow_mut().keys = Some((identity.cluster, identity.keys.clone()));
-            life.ready.set(true);
+            life.ready.set(life.ready.get() + 1);
         }
         Announce::Poisoned(_) => life.poisoned.set(true),
         Announce::Listening(_) | Announce::Replaying(..) | Announce::Stopping => {}
@@ -301,11 +342,11 @@ fn on_announce(shared: &Rc<RefCell<Shared>>, life: &Life, what: Announce<'_>) {
 }
 
 /// Shows the checker what a start recovered, before anybody changes it.
-async fn inspect(shared: &Rc<RefCell<Shared>>, engine: &Engine) {
+async fn inspect(shared: &Rc<RefCell<Shared>>, shard: u16, engine: &Engine) {
     let recovered = recovered(engine).await;
     let mut shared = shared.borrow_mut();
     shared.drain_witness();
-    shared.checker.on_recovered(recovered);
+    shared.checker.on_recovered(shard, recovered);
 }
 
 /// Everything the store holds.

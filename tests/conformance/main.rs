@@ -6,6 +6,7 @@
 //! order of its choice (`simulated`).
 
 mod disk;
+mod mail;
 mod net;
 mod real;
 mod simulated;
@@ -14,7 +15,7 @@ mod tasks;
 
 /// Names every shared case once; a backend's runner is a module in here.
 macro_rules! shared {
-    (runtime: $($case:ident :: $name:ident),* ; disk: $($disk:ident),*) => {
+    (runtime: $($case:ident :: $name:ident),* ; disk: $($disk:ident),* ; mail: $($mail:ident),*) => {
         mod on_real {
             $(#[test] fn $name() {
                 crate::support::on_shard(|runtime| async move { crate::$case::$name(&runtime).await });
@@ -26,6 +27,9 @@ macro_rules! shared {
                     crate::disk::$disk(&runtime, &disk).await;
                 });
             })*
+            $(#[test] fn $mail() {
+                crate::support::on_shards(crate::mail::CREDITS, crate::mail::$mail);
+            })*
         }
         mod on_simulated {
             $(#[test] fn $name() {
@@ -36,6 +40,9 @@ macro_rules! shared {
                     let disk = runtime.disk(std::path::Path::new("/data"));
                     crate::disk::$disk(&runtime, &disk).await;
                 });
+            })*
+            $(#[test] fn $mail() {
+                crate::support::on_processes(crate::mail::CREDITS, crate::mail::$mail);
             })*
         }
     };
@@ -57,5 +64,8 @@ shared! {
         round_trip, errors_name_the_cause, names, small_files, lock_is_exclusive, large_writes, dropped_futures,
         a_write_is_queued_at_its_first_poll,
         create_leaves_what_is_there, names_that_are_no_directory, an_open_file_outlives_its_name,
-        the_lock_names_its_holder, ranges_are_whole_pages, writes_go_past_the_end
+        the_lock_names_its_holder, ranges_are_whole_pages, writes_go_past_the_end;
+    mail:
+        a_letter_wakes_who_sleeps, two_that_flood_each_other, credits_run_out_and_come_back,
+        the_end_of_a_shard_is_told_last, large_letters
 }

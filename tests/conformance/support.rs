@@ -2,6 +2,7 @@
 
 use armilla::runtime::Runtime;
 use armilla::runtime::glommio;
+use armilla::runtime::mailbox::{self, Mailbox};
 use armilla::runtime::net::{CloseReason, ConnectionId, Door, Event, Net};
 use armilla::runtime::simulated::{Faults, Machine, Simulation};
 use armilla::runtime::time::timeout;
@@ -27,6 +28,47 @@ where
         let running = glommio::run(0, case).expect("an executor starts");
         running.join().expect("the case holds")
     })
+}
+
+/// Runs `case` on two real shards that write to each other, on two CPUs if there are as many.
+pub fn on_shards<F>(credits: u32, case: fn(Runtime, Mailbox) -> F)
+where
+    F: Future<Output = ()> + 'static,
+{
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    alone(|| {
+        let shards = mailbox::posts(2, credits).into_iter().enumerate();
+        let running: Vec<_> = shards
+            .map(|(shard, post)| {
+                let body = move |runtime: Runtime| async move {
+                    let mailbox = runtime.mailbox(post).expect("a place");
+                    case(runtime, mailbox).await;
+                };
+                glommio::run(shard % cpus, body).expect("an executor starts")
+            })
+            .collect();
+        for shard in running {
+            shard.join().expect("the case holds");
+        }
+    });
+}
+
+/// Runs `case` in two processes of a new machine that write to each other, once for each seed.
+pub fn on_processes<F>(credits: u32, case: fn(Runtime, Mailbox) -> F)
+where
+    F: Future<Output = ()> + 'static,
+{
+    for seed in SEEDS {
+        let (simulation, machine) = world(seed);
+        for post in machine.posts(2, credits) {
+            machine.start(|runtime| async move {
+                let mailbox = runtime.mailbox(post).expect("a place");
+                case(runtime, mailbox).await;
+            });
+        }
+        let ended = simulation.run_until(|| !machine.is_running(), 2 * PATIENCE);
+        assert!(ended, "a shard waits for what never comes");
+    }
 }
 
 /// Worlds in which a shared case is tried: orders of tasks, cuts of streams and delays differ.
@@ -161,7 +203,11 @@ impl Events {
                 (connection, Phase::Ended)
             }
             Event::Closed { connection, .. } => (connection, Phase::Closed),
-            Event::Stop => return,
+            // Of the process and the other shards, not of a connection.
+            Event::Stop
+            | Event::Asked { .. }
+            | Event::Answered { .. }
+            | Event::ShardEnded { .. } => return,
         };
         let before = self.phases.insert(*id, next);
         let never_opened = before.is_none() && next == Phase::Closed;

@@ -1,6 +1,6 @@
 //! Clients that want too much: the node refuses, keeps its memory, and lives.
 
-use crate::harness::{Node, Scratch, alone, descriptors, eventually, http, report};
+use crate::harness::{Node, Scratch, alone, cpus, descriptors, eventually, http, report};
 use armilla::causal::object::OperationId;
 use armilla::client::ClientError;
 use armilla::client::blocking::{Client, Put};
@@ -118,7 +118,7 @@ fn siblings_never_outgrow_a_reply() {
 fn replies_that_nobody_reads_do_not_pile_up() {
     let _alone = alone();
     let scratch = Scratch::new("pile");
-    let mut node = Node::start_with(&scratch.data(), &["--memory", "16MiB"]);
+    let mut node = Node::start_with(&scratch.data(), &["--memory", "16MiB", "--cores", &cpus(1)]);
     let mut raw = Raw::connect(&node);
     let large = vec![7; MIB];
     let keys: Vec<[u8; 1]> = (0..40).map(|n| [n]).collect();
@@ -127,7 +127,7 @@ fn replies_that_nobody_reads_do_not_pile_up() {
     }
     // Nothing is in memory now.
     node.kill_9();
-    let node = Node::start_with(&scratch.data(), &["--memory", "16MiB"]);
+    let node = Node::start_with(&scratch.data(), &["--memory", "16MiB", "--cores", &cpus(1)]);
     let mut raw = Raw::connect(&node);
     for key in keys.iter().cycle().take(400) {
         raw.core.submit(&get(key));
@@ -146,14 +146,13 @@ fn replies_that_nobody_reads_do_not_pile_up() {
     assert!(resident < 150, "{resident} MiB");
 }
 
-/// A delete of what is not there makes no room.
+/// A delete of what is not there makes an entry like a put: they leave memory for tables, or are refused.
 #[test]
 fn deletes_of_nothing_keep_to_the_memory() {
     let _alone = alone();
     let scratch = Scratch::new("deletes");
-    let node = Node::start_with(&scratch.data(), &["--memory", "16MiB"]);
+    let node = Node::start_with(&scratch.data(), &["--memory", "16MiB", "--cores", &cpus(1)]);
     let mut raw = Raw::connect(&node);
-    let mut full = 0;
     for round in 0..40u32 {
         for n in 0..500u32 {
             let mut key = vec![b'x'; 4096];
@@ -166,11 +165,14 @@ fn deletes_of_nothing_keep_to_the_memory() {
             });
         }
         for _ in 0..500 {
-            full += usize::from(raw.reply().0 == Status::Full);
+            let status = raw.reply().0;
+            let taken = matches!(status, Status::Ok | Status::Overloaded | Status::Full);
+            assert!(taken, "{status:?}");
         }
     }
+    // Their keys alone are 80 MiB.
     let resident = resident_mib(&node);
-    assert!(full > 10_000, "{full} refused, {resident} MiB");
+    assert!(resident < 60, "{resident} MiB");
 }
 
 /// No descriptor for the next segment is a full disk for a while, not a failed one.
@@ -302,7 +304,8 @@ fn a_refusal_outlives_what_was_sent_behind_it() {
 fn the_admin_port_is_apart_from_clients() {
     let _alone = alone();
     let scratch = Scratch::new("admin");
-    let node = Node::start(&scratch.data());
+    // The limit is one of each shard, and the kernel spreads connections over shards unevenly.
+    let node = Node::start_with(&scratch.data(), &["--cores", &cpus(1)]);
     let max = report(&node)["connections_max"].as_u64().unwrap() as usize;
     raise_descriptors(max as u64 + 1_000);
     let resident = resident_mib(&node);
@@ -345,7 +348,7 @@ fn raise_descriptors(wanted: u64) {
 fn greedy_connections_share_one_budget() {
     let _alone = alone();
     let scratch = Scratch::new("greedy");
-    let node = Node::start_with(&scratch.data(), &["--memory", "64MiB"]);
+    let node = Node::start_with(&scratch.data(), &["--memory", "64MiB", "--cores", &cpus(1)]);
     let mut honest = Raw::connect(&node);
     let large = vec![7; MIB];
     for n in 0..4 {

@@ -7,5 +7,6 @@ mod lifecycle;
 mod log;
 mod refusals;
 mod settings;
+mod shards;
 mod survival;
 mod verbs;

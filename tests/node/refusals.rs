@@ -1,6 +1,6 @@
 //! What a start refuses, in one line that says what to do.
 
-use crate::harness::{Node, Scratch, alone, armilla, code, text};
+use crate::harness::{Node, Scratch, alone, armilla, code, cpus, text};
 
 #[test]
 fn a_second_process_is_refused_by_name() {
@@ -46,12 +46,43 @@ fn an_open_address_needs_a_word() {
 }
 
 #[test]
-fn more_cores_than_one_are_refused() {
+fn cores_that_are_none_are_refused() {
+    for (cores, why) in [
+        ("0,x", "a list of CPUs"),
+        ("9999", "may not run on CPU 9999"),
+    ] {
+        let refused = armilla()
+            .args(["start", "--cores", cores])
+            .output()
+            .unwrap();
+        let said = text(&refused.stderr);
+        assert_eq!(code(&refused), 2, "{said}");
+        assert!(said.contains(why), "{said}");
+    }
+}
+
+#[test]
+fn another_number_of_shards_is_refused_with_the_one_that_fits() {
+    let _alone = alone();
+    let scratch = Scratch::new("reshaped");
+    let mut node = Node::start_with(&scratch.data(), &["--cores", &cpus(2)]);
+    node.signal("-TERM");
+    node.wait(std::time::Duration::from_secs(10));
     let refused = armilla()
-        .args(["start", "--cores", "0,1"])
+        .args([
+            "start",
+            "--listen",
+            "127.0.0.1:0",
+            "--cores",
+            &cpus(1),
+            "--data",
+        ])
+        .arg(scratch.data())
         .output()
         .unwrap();
-    assert_eq!(code(&refused), 2, "{}", text(&refused.stderr));
+    let said = text(&refused.stderr);
+    assert_eq!(code(&refused), 3, "{said}");
+    assert!(said.contains("pass --cores with 2 core(s)"), "{said}");
 }
 
 #[test]

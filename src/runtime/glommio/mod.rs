@@ -3,13 +3,14 @@
 //! glommio schedules tasks and timers; network, log commits and point reads go through one io_uring of our own,
 //! driven by the pump. The rooms: `start` (an executor's life), `ring` (entries and completions), `pump` (when to
 //! enter, when to sleep), `connections` and `net`, `buffers` (what is received into), `operations`, `disk` and
-//! `file`, `signals`, `watchdog`.
+//! `file`, `mail`, `signals`, `watchdog`.
 
 mod buffers;
 mod connections;
 mod disk;
 mod file;
 pub(in crate::runtime) mod holder;
+mod mail;
 mod net;
 mod operations;
 mod pump;
@@ -23,7 +24,9 @@ mod watchdog;
 pub use buffers::Lease;
 pub use disk::{Disk, Lock};
 pub use file::File;
-pub use net::Net;
+pub(in crate::runtime) use mail::posts;
+pub use mail::{Mailbox, Post};
+pub use net::{Bound, Net};
 pub use ring::RingStatistics;
 pub(in crate::runtime) use ring::builder as ring_builder;
 pub(in crate::runtime) use sockets::bound_socket;
@@ -51,6 +54,7 @@ struct Inner {
     /// There are events to take.
     arrived: Notify,
     operations: RefCell<operations::Operations>,
+    mail: mail::Mail,
     queues: [glommio::TaskQueueHandle; 4],
     tasks: RefCell<start::Tasks>,
     random: random::Random,
@@ -116,6 +120,7 @@ impl Shard {
     pub fn statistics(&self) -> RingStatistics {
         RingStatistics {
             stalls: self.0.pulse.stalls(),
+            doorbells: self.0.mail.rings(),
             ..self.0.ring.statistics.get()
         }
     }

@@ -102,7 +102,9 @@ impl Network {
             Kind::Connect => self.connections.on_connect(ring, id, completion.result),
             Kind::Receive => self.connections.on_receive(ring, &shard.0.pool, completion),
             Kind::Send => self.connections.on_send(ring, id, completion.result),
-            Kind::Cancel | Kind::Disk => unreachable!("not of the network"),
+            Kind::Cancel | Kind::Disk | Kind::Doorbell | Kind::Mail => {
+                unreachable!("not of the network")
+            }
         }
     }
 
@@ -122,17 +124,25 @@ fn accept_tag(kind: Kind, slot: u32) -> u64 {
     .encode()
 }
 
+/// A listening socket that no shard accepts from yet: connections wait in its backlog.
+#[derive(Debug)]
+pub struct Bound {
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+impl Bound {
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
 /// The network plane of one shard.
 #[derive(Clone)]
 pub struct Net(pub(super) Shard);
 
 impl Net {
-    pub fn listen(
-        &self,
-        address: SocketAddr,
-        door: Door,
-        exclusive: bool,
-    ) -> Result<SocketAddr, ListenError> {
+    pub fn bind(&self, address: SocketAddr, exclusive: bool) -> Result<Bound, ListenError> {
         let failed = |source: io::Error| match source.raw_os_error() {
             Some(libc::EADDRINUSE) => ListenError::InUse {
                 address,
@@ -142,10 +152,14 @@ impl Net {
         };
         let socket = sockets::listening_socket(address, exclusive).map_err(failed)?;
         let socket = TcpListener::from(socket);
-        let bound = socket.local_addr().map_err(failed)?;
+        let address = socket.local_addr().map_err(failed)?;
+        Ok(Bound { socket, address })
+    }
+
+    pub fn open(&self, bound: Bound, door: Door) {
         let mut network = self.0.0.network.borrow_mut();
         network.listeners.push(Listener {
-            socket: Some(socket),
+            socket: Some(bound.socket),
             door,
             armed: false,
         });
@@ -153,7 +167,6 @@ impl Net {
         network.accept(&self.0.0.ring, slot);
         drop(network);
         self.0.0.bell.ring();
-        Ok(bound)
     }
 
     pub fn stop_listening(&self) {

@@ -119,12 +119,14 @@ pub(super) async fn pump(shard: Shard, eventfd: OwnedFd) {
             glommio::executor().yield_task_queue_now().await;
             continue;
         }
-        if shard.0.ring.prepare_to_sleep() && !shard.0.stop.is_news() {
-            shard.0.ring.count_sleep();
-            doze.until_woken(&shard.0.bell).await;
+        let inner = &shard.0;
+        if inner.ring.prepare_to_sleep() && inner.mail.prepare_to_sleep() && !inner.stop.is_news() {
+            inner.ring.count_sleep();
+            doze.until_woken(&inner.bell).await;
             idle_since = None;
         }
-        shard.0.ring.awake();
+        inner.mail.awake();
+        inner.ring.awake();
     }
     doze.end(&shard.0.stop).await;
 }
@@ -143,15 +145,28 @@ fn turn(shard: &Shard, completions: &mut Vec<Completion>) -> bool {
         network.connections.events.push(Event::Stop);
         inner.arrived.notify();
     }
-    if !inner.ring.has_unsubmitted() && !inner.ring.has_completions() {
-        return false;
+    let entered = inner.ring.has_unsubmitted() || inner.ring.has_completions();
+    if entered {
+        if let Err(error) = inner.ring.enter(completions) {
+            // The ring is the shard's only hand: without it nothing can be answered or stored.
+            panic!("io_uring_enter failed: {error}");
+        }
+        dispatch(shard, completions);
     }
-    if let Err(error) = inner.ring.enter(completions) {
-        // The ring is the shard's only hand: without it nothing can be answered or stored.
-        panic!("io_uring_enter failed: {error}");
+    take_mail(shard) || entered
+}
+
+/// Whether other shards have written.
+fn take_mail(shard: &Shard) -> bool {
+    let mut network = shard.0.network.borrow_mut();
+    let events = &mut network.connections.events;
+    let before = events.len();
+    shard.0.mail.take(events);
+    let arrived = events.len() > before;
+    if arrived {
+        shard.0.arrived.notify();
     }
-    dispatch(shard, completions);
-    true
+    arrived
 }
 
 fn dispatch(shard: &Shard, completions: &mut Vec<Completion>) {
@@ -163,7 +178,10 @@ fn dispatch(shard: &Shard, completions: &mut Vec<Completion>) {
                 let mut operations = inner.operations.borrow_mut();
                 operations.complete(completion.tag, completion.result);
             }
-            Kind::Cancel => {}
+            Kind::Doorbell => inner
+                .mail
+                .on_rung(completion.tag.slot as u16, completion.result),
+            Kind::Cancel | Kind::Mail => {}
             _ => network.on_completion(shard, completion),
         }
     }
@@ -178,6 +196,11 @@ fn dispatch(shard: &Shard, completions: &mut Vec<Completion>) {
             shard.0.network.borrow_mut().accept(&shard.0.ring, slot);
         });
     }
+    let (wait, refused) = inner.mail.take_refused();
+    for other in refused {
+        later(shard, wait, move |shard| shard.ring_doorbell(other));
+    }
+    watch_lingering(shard);
 }
 
 /// One timer for all that linger: as many may wait as connections were closed in `LINGER`.

@@ -10,7 +10,7 @@ use io_uring::{IoUring, squeue};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{Ordering, fence};
 
 /// What an entry is for: the low byte of its user data.
@@ -23,6 +23,10 @@ pub(super) enum Kind {
     Send = 4,
     Cancel = 5,
     Disk = 6,
+    /// A ring of the doorbell of another shard.
+    Doorbell = 7,
+    /// Somebody rang ours: no entry of this ring, and nothing but a reason to look.
+    Mail = 8,
 }
 
 /// The user data of an entry: kind, slot and the generation of the slot's use. Never a descriptor (rule 5).
@@ -50,6 +54,8 @@ impl Tag {
             4 => Kind::Send,
             5 => Kind::Cancel,
             6 => Kind::Disk,
+            7 => Kind::Doorbell,
+            8 => Kind::Mail,
             other => panic!("the kernel returned a kind that was never queued: {other}"),
         };
         Tag {
@@ -86,6 +92,8 @@ pub struct RingStatistics {
     pub sleeps: u64,
     /// Times the executor showed no life for a while and was woken from outside.
     pub stalls: u64,
+    /// Doorbells of other shards that were rung.
+    pub doorbells: u64,
     /// Receives that ended for want of a buffer.
     pub receives_parked: u64,
     /// Entries whose last completion has not come.
@@ -231,9 +239,10 @@ impl Ring {
         let mut ended = 0;
         for entry in uring.completion() {
             let more = io_uring::cqueue::more(entry.flags());
-            ended += u64::from(!more);
+            let tag = Tag::decode(entry.user_data());
+            ended += u64::from(!more && tag.kind != Kind::Mail);
             into.push(Completion {
-                tag: Tag::decode(entry.user_data()),
+                tag,
                 result: entry.result(),
                 buffer: io_uring::cqueue::buffer_select(entry.flags()),
                 more,
@@ -264,6 +273,14 @@ impl Ring {
         if let Some(uring) = self.uring.borrow_mut().as_mut() {
             uring.completion().disable_eventfd();
         }
+    }
+
+    /// Another descriptor of this ring, for others to ring its bell.
+    pub(super) fn duplicate(&self) -> io::Result<OwnedFd> {
+        let uring = self.uring.borrow();
+        let uring = uring.as_ref().expect("duplicated before teardown");
+        // SAFETY: the ring, and so its descriptor, lives through this call.
+        unsafe { BorrowedFd::borrow_raw(uring.as_raw_fd()) }.try_clone_to_owned()
     }
 
     /// Registers the ring of receive buffers.
@@ -313,6 +330,8 @@ mod tests {
             Kind::Send,
             Kind::Cancel,
             Kind::Disk,
+            Kind::Doorbell,
+            Kind::Mail,
         ] {
             for (slot, generation) in [(0, 0), (1, u32::MAX), (SLOTS_MAX - 1, 7)] {
                 let tag = Tag {

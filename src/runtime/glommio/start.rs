@@ -174,7 +174,14 @@ where
     let shard = build(stop, pulse.clone())?;
     let foreground = shard.0.queues[0];
     let pump = spawn_for_life(pump(shard.clone(), eventfd), foreground);
-    let heart = spawn_for_life(pulse.beat(), foreground);
+    let watched = shard.clone();
+    let look = move || {
+        // A shard that never started rang no bell when it ended.
+        if watched.0.mail.is_waiting() {
+            watched.0.bell.ring();
+        }
+    };
+    let heart = spawn_for_life(pulse.beat(look), foreground);
     // The body lives in the pump's own queue: it runs between two enters, not after the pump has gone to sleep.
     let result = spawn_for_life(body(Runtime::from(shard.clone())), foreground).await;
     tear_down(&shard).await;
@@ -212,6 +219,7 @@ fn build(stop: StopHandle, pulse: Arc<Pulse>) -> io::Result<Shard> {
         network: RefCell::default(),
         arrived: Default::default(),
         operations: RefCell::default(),
+        mail: Default::default(),
         queues,
         tasks: RefCell::default(),
         random: Random::new(),
@@ -229,5 +237,6 @@ async fn tear_down(shard: &Shard) {
         task.cancel().await;
     }
     shard.0.network.borrow_mut().end(&shard.0.ring);
+    shard.end_mail();
     shard.0.bell.ring();
 }

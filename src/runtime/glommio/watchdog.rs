@@ -33,10 +33,12 @@ pub(super) struct Pulse {
 
 impl Pulse {
     /// The heart: a task that runs as long as the executor.
-    pub(super) async fn beat(self: Arc<Self>) {
+    /// Looks around at each beat.
+    pub(super) async fn beat(self: Arc<Self>, look: impl Fn()) {
         loop {
             glommio::timer::sleep(BEAT).await;
             self.beats.fetch_add(1, Ordering::Relaxed);
+            look();
         }
     }
 

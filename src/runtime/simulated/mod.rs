@@ -9,6 +9,7 @@
 mod disk;
 mod executor;
 pub mod faults;
+mod mail;
 mod net;
 mod process;
 #[cfg(test)]
@@ -18,10 +19,12 @@ mod world;
 
 use super::Runtime;
 use super::disk::DiskCause;
+use super::mailbox;
 use crate::base::units::Nanos;
 pub use disk::{Disk, File, Lock, Snapshot};
 pub use faults::Faults;
-pub use net::{Lease, Net};
+pub use mail::{Mailbox, Post};
+pub use net::{Bound, Lease, Net};
 pub use process::Process;
 use std::cell::RefCell;
 use std::future::Future;
@@ -177,6 +180,15 @@ impl Machine {
                 .with(|state| state.executor.spawn(id, true, future));
         }
         process
+    }
+
+    /// Places for `shards` processes of this machine that stand for the shards of one node; `credits` of asks for each
+    /// ordered pair.
+    pub fn posts(&self, shards: u16, credits: u32) -> Vec<mailbox::Post> {
+        let posts = self
+            .world
+            .with(|state| state.open_office(self.id, shards, credits));
+        posts.into_iter().map(mailbox::Post::from).collect()
     }
 
     /// Starts a process, runs the world until it ends, and returns what its future returned; None

@@ -247,6 +247,7 @@ async fn chatter(runtime: Runtime, address: SocketAddr) {
                     net.connect(address);
                 }
                 Event::Accepted { .. } | Event::Chunk { .. } | Event::Stop => {}
+                Event::Asked { .. } | Event::Answered { .. } | Event::ShardEnded { .. } => {}
             }
         }
     }

@@ -9,6 +9,7 @@
 use super::disk::machine::MachineDisk;
 use super::executor::{Completion, Executor, LocalFuture};
 use super::faults::Faults;
+use super::mail::{Office, Seat};
 use super::net::fabric::{Fabric, NetHappening};
 use super::net::ports::Ports;
 use super::trace::{Kind, Trace};
@@ -34,6 +35,8 @@ pub(super) enum Happening {
     Ready(ProcessId),
     Disk(MachineId, u64),
     Net(NetHappening),
+    /// A shard looks for letters.
+    Mail(Seat),
 }
 
 struct Entry {
@@ -69,6 +72,7 @@ pub(super) struct ProcessState {
     pub(super) whims: Rng,
     pub(super) delays: Rng,
     pub(super) ports: Ports,
+    pub(super) seat: Option<Seat>,
 }
 
 pub(super) struct MachineState {
@@ -90,6 +94,7 @@ pub(super) struct State {
     pub(super) processes: Vec<ProcessState>,
     pub(super) machines: Vec<MachineState>,
     pub(super) fabric: Fabric,
+    pub(super) offices: Vec<Office>,
     pub(super) graveyard: Vec<LocalFuture>,
     heap: BinaryHeap<Entry>,
     sequence: u64,
@@ -116,6 +121,7 @@ impl State {
             processes: Vec::new(),
             machines: Vec::new(),
             fabric: Fabric::new(seed),
+            offices: Vec::new(),
             graveyard: Vec::new(),
             heap: BinaryHeap::new(),
             sequence: 0,
@@ -170,7 +176,8 @@ impl State {
                 Happening::Timer(_)
                 | Happening::Ready(_)
                 | Happening::Disk(..)
-                | Happening::Net(_) => return Some(entry.at),
+                | Happening::Net(_)
+                | Happening::Mail(_) => return Some(entry.at),
             }
         }
         None
@@ -190,6 +197,7 @@ impl State {
             Happening::Ready(process) => self.executor.ready_again(process),
             Happening::Disk(machine, ticket) => self.disk_happens(machine, ticket),
             Happening::Net(happening) => self.net_happens(happening),
+            Happening::Mail(seat) => self.mail_looked(seat),
         }
         true
     }
@@ -203,6 +211,7 @@ impl State {
             whims: Rng::stream(self.seed, "process.whims", id.0 as u64),
             delays: Rng::stream(self.seed, "process.delays", id.0 as u64),
             ports: Ports::default(),
+            seat: None,
         });
         self.executor.begin_process(id);
         self.machine(machine).powered = true;
@@ -224,6 +233,7 @@ impl State {
         self.trace.record(self.now, id, Kind::End, end as u64);
         self.disk_process_ended(id, end);
         self.net_process_ended(id, end);
+        self.mail_process_ended(id);
         let dead = self.executor.end_process(id);
         self.graveyard.extend(dead);
     }

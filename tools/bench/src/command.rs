@@ -5,6 +5,7 @@ use crate::driver::{Job, drive};
 use crate::environment::Environment;
 use crate::options::{Command, Load, Run, Shape, Target, Verify};
 use crate::plan::{Findings, Plan, Traffic, Verifier};
+use crate::route::Route;
 use crate::session::Session;
 use crate::stats::{Report, Stats};
 use crate::workload::{Sequence, Workload, key};
@@ -135,13 +136,14 @@ fn each_thread<S: Session, P: Plan + Send>(
             target.server
         )
     })?;
+    let route = Route::of(target.server, target.route)?;
     let mut jobs = Vec::new();
     for thread in 0..target.threads {
         let cpu = target
             .cpu
             .get(usize::from(thread) % target.cpu.len().max(1));
         let job = Job {
-            server: target.server,
+            route: route.clone(),
             connections: target.connections_of(thread)? as usize,
             depth: target.depth as usize,
             duration,

@@ -2,6 +2,7 @@
 
 use crate::environment::thread_cpu_time;
 use crate::plan::Plan;
+use crate::route::Route;
 use crate::session::{Answer, Session};
 use crate::stats::{Kind, Stats};
 use crate::workload::{Choice, Draws, key};
@@ -9,7 +10,6 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 const READ_BYTES: usize = 256 * 1024;
@@ -20,7 +20,7 @@ const TURN_MAX: Duration = Duration::from_millis(20);
 /// What one thread does.
 #[derive(Clone, Debug)]
 pub struct Job {
-    pub server: SocketAddr,
+    pub route: Route,
     pub connections: usize,
     pub depth: usize,
     /// How long new requests are sent; `None`: until the plan has none.
@@ -105,7 +105,7 @@ impl<S: Session, P: Plan> Driver<'_, S, P> {
             if self.slots.iter().any(open) {
                 reached = now;
             } else if end.is_none() && now.duration_since(reached) > self.job.timeout {
-                let why = format!("{} takes no connection", self.job.server);
+                let why = format!("{} takes no connection", self.job.route.server(0));
                 return Err(io::Error::new(ErrorKind::NotConnected, why));
             }
             self.done |= end.is_some_and(|end| now >= end);
@@ -154,7 +154,7 @@ impl<S: Session, P: Plan> Driver<'_, S, P> {
     }
 
     fn open(&mut self, index: usize, now: Instant) -> io::Result<()> {
-        let Ok(mut stream) = TcpStream::connect(self.job.server) else {
+        let Ok(mut stream) = TcpStream::connect(self.job.route.server(index)) else {
             self.slots[index] = Slot::Closed {
                 retry_at: now + RECONNECT_AFTER,
             };
@@ -183,7 +183,8 @@ impl<S: Session, P: Plan> Driver<'_, S, P> {
             return;
         };
         while !self.done && connection.flying.len() < self.job.depth {
-            let request = self.plan.choose();
+            let route = &self.job.route;
+            let request = self.plan.choose(&|number| route.wants(index, number));
             let id = match request {
                 Choice::Get { number, .. } => {
                     connection.session.get(&key(number), &mut connection.out)

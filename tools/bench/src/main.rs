@@ -13,6 +13,7 @@ mod hostile;
 mod options;
 mod plan;
 mod protocol;
+mod route;
 mod session;
 mod stats;
 mod workload;

@@ -1,5 +1,6 @@
 //! The command line of the load generator.
 
+use crate::route::Routing;
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -115,6 +116,9 @@ pub struct Target {
     /// Requests in flight on each connection.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub depth: u32,
+    /// Which shard a connection goes to, and which keys it asks that shard for; `load` writes them all.
+    #[arg(long, value_enum, default_value_t)]
+    pub route: Routing,
     /// CPUs to pin the threads to, in their order: `1` or `0,2,3`.
     #[arg(long, value_delimiter = ',')]
     pub cpu: Vec<usize>,

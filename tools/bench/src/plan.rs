@@ -8,7 +8,8 @@ use std::io;
 use std::sync::Arc;
 
 pub trait Plan {
-    fn choose(&mut self) -> Choice;
+    /// The next request for a connection that may ask for keys of the `wanted` numbers.
+    fn choose(&mut self, wanted: &dyn Fn(u64) -> bool) -> Choice;
 
     /// The value of a put that was chosen.
     fn value(&mut self, number: u64, sequence: Sequence, out: &mut Vec<u8>);
@@ -75,8 +76,8 @@ fn check_get(number: u64, at_least: Option<Sequence>, values: &[&[u8]], stats: &
 }
 
 impl Plan for Traffic {
-    fn choose(&mut self) -> Choice {
-        self.workload.choose()
+    fn choose(&mut self, wanted: &dyn Fn(u64) -> bool) -> Choice {
+        self.workload.choose(wanted)
     }
 
     fn value(&mut self, number: u64, sequence: Sequence, out: &mut Vec<u8>) {
@@ -166,7 +167,7 @@ impl Verifier {
 }
 
 impl Plan for Verifier {
-    fn choose(&mut self) -> Choice {
+    fn choose(&mut self, _: &dyn Fn(u64) -> bool) -> Choice {
         match self.open.pop() {
             Some(index) => {
                 self.flying += 1;

@@ -51,6 +51,9 @@ impl Sequence {
     }
 }
 
+/// Draws for a key that is wanted: with the keys of one shard of a hundred wanted, one in 10^4 choices finds none.
+const DRAWS_MAX: u32 = 1_000;
+
 /// Bytes of the head of a value, which names its key and sequence.
 const HEAD_BYTES: usize = 16;
 
@@ -154,7 +157,8 @@ impl Workload {
         }
     }
 
-    pub fn choose(&mut self) -> Choice {
+    /// `load` takes all keys in their order, whatever is wanted; if nothing is, the first drawn is taken.
+    pub fn choose(&mut self, wanted: &dyn Fn(u64) -> bool) -> Choice {
         let count = self.slots.len();
         let Some(percent) = self.puts_percent else {
             if self.loaded == count {
@@ -167,7 +171,13 @@ impl Workload {
             return Choice::Done;
         }
         let is_put = self.draws.below(100) < u64::from(percent);
-        let start = self.draws.below(count as u64) as usize;
+        let mut start = self.draws.below(count as u64) as usize;
+        for _ in 0..DRAWS_MAX {
+            if wanted(self.number(start)) {
+                break;
+            }
+            start = self.draws.below(count as u64) as usize;
+        }
         if !is_put {
             return Choice::Get {
                 number: self.number(start),
@@ -180,7 +190,7 @@ impl Workload {
         let free = (start..count).chain(0..start);
         match free
             .into_iter()
-            .find(|slot| self.slots[*slot].state == KeyState::Free)
+            .find(|slot| self.slots[*slot].state == KeyState::Free && wanted(self.number(*slot)))
         {
             Some(slot) => self.put(slot),
             None => Choice::Wait,
@@ -280,10 +290,10 @@ mod tests {
         let mut seen = BTreeSet::new();
         for thread in 0..3 {
             let mut load = Workload::new((thread, 3), 100, None, 1, FIRST);
-            while let Choice::Put { number, .. } = load.choose() {
+            while let Choice::Put { number, .. } = load.choose(&|_| true) {
                 assert!(seen.insert(number), "{number} twice");
             }
-            assert_eq!(load.choose(), Choice::Done);
+            assert_eq!(load.choose(&|_| true), Choice::Done);
         }
         assert_eq!(seen, (0..100).collect());
     }
@@ -292,10 +302,10 @@ mod tests {
     fn a_key_has_one_put_in_flight_and_none_after_an_unknown_outcome() {
         let mut run = Workload::new((0, 1), 3, Some(100), 9, FIRST);
         let mut flying = Vec::new();
-        while let Choice::Put { number, sequence } = run.choose() {
+        while let Choice::Put { number, sequence } = run.choose(&|_| true) {
             flying.push((number, sequence));
         }
-        assert_eq!(run.choose(), Choice::Wait);
+        assert_eq!(run.choose(&|_| true), Choice::Wait);
         let numbers: BTreeSet<u64> = flying.iter().map(|put| put.0).collect();
         assert_eq!(numbers, (0..3).collect());
         let (number, sequence) = flying[0];
@@ -304,14 +314,20 @@ mod tests {
             number,
             sequence: Sequence(FIRST.0 + 3),
         };
-        assert_eq!(run.choose(), again);
+        assert_eq!(run.choose(&|_| true), again);
         run.unknown(number);
-        assert_eq!(run.choose(), Choice::Wait, "it is not written again");
+        assert_eq!(
+            run.choose(&|_| true),
+            Choice::Wait,
+            "it is not written again"
+        );
         run.unknown(flying[1].0);
         run.refused(flying[2].0);
-        assert!(matches!(run.choose(), Choice::Put { number, .. } if number == flying[2].0));
+        assert!(
+            matches!(run.choose(&|_| true), Choice::Put { number, .. } if number == flying[2].0)
+        );
         run.unknown(flying[2].0);
-        assert_eq!(run.choose(), Choice::Done);
+        assert_eq!(run.choose(&|_| true), Choice::Done);
     }
 
     #[test]
@@ -319,7 +335,7 @@ mod tests {
         let mut run = Workload::new((0, 1), 1, Some(50), 3, FIRST);
         let mut last = None;
         for _ in 0..100 {
-            match run.choose() {
+            match run.choose(&|_| true) {
                 Choice::Put { number, sequence } => {
                     run.acked(number, sequence);
                     last = Some(sequence);
@@ -335,7 +351,7 @@ mod tests {
     fn same_seed_same_requests() {
         let draw = |seed| {
             let mut run = Workload::new((0, 1), 1000, Some(30), seed, FIRST);
-            (0..200).map(|_| run.choose()).collect::<Vec<_>>()
+            (0..200).map(|_| run.choose(&|_| true)).collect::<Vec<_>>()
         };
         assert_eq!(draw(4), draw(4));
         assert_ne!(draw(4), draw(5));

@@ -50,8 +50,12 @@ impl State {
             self.after(CONNECT_TIMEOUT, Happening::Net(happening));
             return;
         }
-        let found = self.fabric.listeners.get(&to).map_or(0, Vec::len);
-        if found == 0 {
+        let listeners = self.fabric.listeners.get(&to).into_iter().flatten();
+        let open: Vec<(ProcessId, Door)> = listeners
+            .filter(|listener| listener.open)
+            .map(|listener| (listener.process, listener.door))
+            .collect();
+        if open.is_empty() {
             let delay = self.link_delay(target, from);
             let errno = libc::ECONNREFUSED;
             let happening = NetHappening::Break {
@@ -61,9 +65,8 @@ impl State {
             self.after(delay, Happening::Net(happening));
             return;
         }
-        let drawn = self.fabric.choices.below(found as u64) as usize;
-        let listener = &self.fabric.listeners[&to][drawn];
-        let (process, door) = (listener.process, listener.door);
+        let drawn = self.fabric.choices.below(open.len() as u64) as usize;
+        let (process, door) = open[drawn];
         let server = self.new_endpoint(process, to, local, Phase::Backlog);
         for (one, other) in [(client, server), (server, client)] {
             if let Some(endpoint) = self.endpoint(one) {

@@ -50,6 +50,8 @@ pub(super) struct Listener {
     pub(super) process: ProcessId,
     pub(super) door: Door,
     pub(super) exclusive: bool,
+    /// A process takes what comes; before that the address is only held.
+    pub(super) open: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,7 +201,7 @@ impl State {
         Duration::from_nanos(floor + jitter)
     }
 
-    pub(super) fn push_event(&mut self, process: ProcessId, event: Event) {
+    pub(in crate::runtime::simulated) fn push_event(&mut self, process: ProcessId, event: Event) {
         let digest = match &event {
             Event::Accepted { connection, .. } => digest(1, connection, b""),
             Event::Connected { connection } => digest(2, connection, b""),
@@ -208,6 +210,9 @@ impl State {
             Event::Closed { connection, .. } => digest(5, connection, b""),
             Event::Ended { connection } => digest(8, connection, b""),
             Event::Stop => 6,
+            Event::Asked { ticket, bytes, .. } => payload(&[7, u64::from(ticket.shard)], bytes),
+            Event::Answered { tag, bytes } => payload(&[8, *tag], bytes),
+            Event::ShardEnded { shard } => 9 << 16 | u64::from(*shard),
         };
         self.trace.record(self.now, process, Kind::NetEvent, digest);
         self.process(process).ports.push(event);

@@ -25,12 +25,7 @@ impl Net {
         Net { process }
     }
 
-    pub fn listen(
-        &self,
-        address: SocketAddr,
-        door: Door,
-        exclusive: bool,
-    ) -> Result<SocketAddr, ListenError> {
+    pub fn bind(&self, address: SocketAddr, exclusive: bool) -> Result<Bound, ListenError> {
         let process = self.process.id;
         let bound = self.process.live(|state| {
             let machine = state.process(process).machine;
@@ -49,12 +44,32 @@ impl Net {
             }
             there.push(Listener {
                 process,
-                door,
+                door: Door::Client,
                 exclusive,
+                open: false,
             });
             Ok(SocketAddr::new(address.ip(), bound.port()))
         });
-        bound.unwrap_or(Ok(address))
+        let address = bound.unwrap_or(Ok(address))?;
+        Ok(Bound { address, exclusive })
+    }
+
+    pub fn open(&self, bound: Bound, door: Door) {
+        let process = self.process.id;
+        self.process.live(|state| {
+            let address = resolve(state.process(process).machine, bound.address);
+            let there = state.fabric.listeners.entry(address).or_default();
+            // The process that bound it may have ended meanwhile.
+            if let Some(held) = there.iter().position(|listener| !listener.open) {
+                there.remove(held);
+            }
+            there.push(Listener {
+                process,
+                door,
+                exclusive: bound.exclusive,
+                open: true,
+            });
+        });
     }
 
     pub fn stop_listening(&self) {
@@ -102,6 +117,11 @@ impl Net {
         let process = self.process.id;
         let mut taken = std::future::poll_fn(|context| {
             let taken = self.process.live(|state| {
+                if let Some(seat) = state.process(process).seat
+                    && state.process(process).ports.has_events()
+                {
+                    state.mail_looked(seat);
+                }
                 let taken = state.process(process).ports.take(context.waker());
                 for event in &taken {
                     if let Event::Chunk { connection, bytes } = event {
@@ -117,6 +137,19 @@ impl Net {
         })
         .await;
         events.append(&mut taken);
+    }
+}
+
+/// An address that is held and not listened on yet.
+#[derive(Debug)]
+pub struct Bound {
+    address: SocketAddr,
+    exclusive: bool,
+}
+
+impl Bound {
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 }
 

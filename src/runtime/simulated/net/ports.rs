@@ -53,6 +53,10 @@ impl Ports {
         }
     }
 
+    pub(super) fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
     /// The events, or none and a wake when there is one.
     pub(super) fn take(&mut self, waker: &Waker) -> Vec<Event> {
         if self.events.is_empty() {
