@@ -68,7 +68,7 @@ const COLUMNS: &[(&str, &[&str])] = &[
     ("IN FLIGHT", &["requests_in_flight"]),
     ("CROSSED OUT", &["crossed_out"]),
     ("CROSSED IN", &["crossed_in"]),
-    ("KEYS", &["engine", "keys"]),
+    ("ENTRIES", &["engine", "entries"]),
     ("LOG WRITTEN", &["engine", "log_bytes_written"]),
 ];
 
@@ -114,7 +114,7 @@ mod tests {
     fn a_row_a_shard() {
         let json = r#"{"state":"poisoned","shards":2,"by_shard":[
             {"shard":0,"state":"serving","listen":"127.0.0.1:7701","requests":12,
-             "engine":{"keys":3,"log_bytes_written":4096}},
+             "engine":{"entries":3,"log_bytes_written":4096}},
             {"shard":1,"state":"silent"}]}"#;
         let text = lines(json);
         let rows: Vec<Vec<&str>> = text

@@ -172,6 +172,7 @@ pub fn row(shard: &Shard) -> Value {
     if let Some(store) = &shard.store {
         let s = store.engine.statistics();
         row["engine"] = json!({
+            "entries": s.entries_in_memory + s.entries_in_tables,
             "entries_in_memory": s.entries_in_memory,
             "entries_in_tables": s.entries_in_tables,
             "entry_bytes": s.entry_bytes,

@@ -1,6 +1,6 @@
 //! What a node tells its operator, and that telling never holds it up.
 
-use crate::harness::{Node, Scratch, alone, armilla, code, text};
+use crate::harness::{Node, Scratch, alone, armilla, code, cpus, text};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
@@ -148,7 +148,7 @@ fn a_log_that_nobody_reads_holds_nothing_up() {
 fn a_full_disk_is_told_once() {
     let _alone = alone();
     let scratch = Scratch::new("log-full");
-    let node = Node::start_with(&scratch.data(), &["--disk", "24MiB"]);
+    let node = Node::start_with(&scratch.data(), &["--disk", "24MiB", "--cores", &cpus(1)]);
     let value = "x".repeat(100_000);
     let mut refused = 0;
     for n in 0..1000 {
@@ -172,7 +172,7 @@ fn a_poisoned_shard_says_why_and_what_to_do() {
     let scratch = Scratch::new("log-poison");
     // Beyond the limit comes a signal too, which ends who does not ignore it.
     let ignoring = "trap '' XFSZ; exec \"$0\" \"$@\"";
-    let mut node = Node::start_through(Some(ignoring), &scratch.data(), &[]);
+    let mut node = Node::start_through(Some(ignoring), &scratch.data(), &["--cores", &cpus(1)]);
     assert_eq!(code(&node.run(&["put", "k", "v"])), 0);
     let limited = Command::new("prlimit")
         .args(["--fsize=4096", "--pid", &node.pid().to_string()])

@@ -49,12 +49,12 @@ fn any_shard_answers_any_key() {
     let count = |row: &serde_json::Value, name: &str| row[name].as_u64().unwrap();
     for row in &rows {
         assert_eq!(row["state"], "serving");
-        assert!(row["engine"]["keys"].as_u64().unwrap() > 10, "{row}");
+        assert!(row["engine"]["entries"].as_u64().unwrap() > 10, "{row}");
         assert!(count(row, "crossed_out") > 60, "{row}");
     }
     let keys = rows
         .iter()
-        .map(|row| row["engine"]["keys"].as_u64().unwrap());
+        .map(|row| row["engine"]["entries"].as_u64().unwrap());
     assert_eq!(keys.sum::<u64>(), 90);
     let table = text(&node.run(&["status"]).stdout);
     for shard in 0..3 {
