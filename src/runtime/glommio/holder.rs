@@ -18,6 +18,10 @@ impl fmt::Display for Holder {
 }
 
 impl Holder {
+    pub fn is_known(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// What the operator may do about it.
     pub fn remedy(&self) -> String {
         match &self.0 {

@@ -6,6 +6,7 @@ use super::Check;
 use crate::runtime::glommio::{bound_socket, holder};
 use std::io;
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 /// One address that a node will listen on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,14 +19,17 @@ pub struct Address {
 }
 
 const NAME: &str = "addresses";
+/// How long the sockets of a killed process are waited for.
+const RELEASED_WITHIN: Duration = Duration::from_secs(3);
+const RELEASED_LOOK: Duration = Duration::from_millis(20);
 
 /// One line for all that can be had, and one for each that cannot.
 pub(super) fn check(addresses: &[Address]) -> Vec<Check> {
     let mut checks = Vec::new();
     let mut free = Vec::new();
     for wanted in addresses {
-        match bound_socket(wanted.address, wanted.exclusive) {
-            Ok(_) => free.push(wanted.address.to_string()),
+        match bindable(wanted) {
+            Ok(()) => free.push(wanted.address.to_string()),
             Err(error) => checks.push(refused(wanted, &error)),
         }
     }
@@ -33,6 +37,24 @@ pub(super) fn check(addresses: &[Address]) -> Vec<Check> {
         checks.push(Check::ok(NAME, format!("{} can be had", free.join(", "))));
     }
     checks
+}
+
+/// A process that was just killed is gone before its ring lets go of its sockets: a port that nobody holds is free in a
+/// moment.
+fn bindable(wanted: &Address) -> io::Result<()> {
+    let deadline = Instant::now() + RELEASED_WITHIN;
+    loop {
+        let error = match bound_socket(wanted.address, wanted.exclusive) {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        let in_use = error.raw_os_error() == Some(libc::EADDRINUSE);
+        let held = || holder::of_port(wanted.address.port()).is_known();
+        if !in_use || held() || Instant::now() >= deadline {
+            return Err(error);
+        }
+        std::thread::sleep(RELEASED_LOOK);
+    }
 }
 
 fn refused(wanted: &Address, error: &io::Error) -> Check {
