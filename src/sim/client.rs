@@ -342,6 +342,10 @@ impl Client {
 
     fn on_reply(&mut self, reply: &ReplyView<'_>) {
         let status = reply.status;
+        if reply.id == 0 && status == Status::Overloaded {
+            // For the connection, not for a request: it is closed behind this.
+            return;
+        }
         let Some(pending) = self.pending.remove(&reply.id) else {
             return self.violation(format!("a reply to {}, which nobody asked", reply.id));
         };
