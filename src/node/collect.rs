@@ -77,7 +77,7 @@ impl Mover {
         Ok(())
     }
 
-    /// The group of the copy, if the record lives.
+    /// The group that must be durable before the record may go: of its copy, or of what superseded it.
     async fn relocate(&self, survivor: &Survivor) -> Result<Option<GroupNumber>, Left> {
         loop {
             self.take_turn(survivor).await;
@@ -91,7 +91,8 @@ impl Mover {
                 Lookup::Unsure(_) => Err(Left::Stuck),
                 Lookup::MustRead => unreachable!("lookup_slow answers"),
                 Lookup::Found(entry) => match survivor.relocated(&entry) {
-                    None => Ok(None),
+                    // What superseded the record may not be durable yet: until then a crash would need it.
+                    None => Ok(Some(entry.group)),
                     Some(object) => {
                         let key = survivor.key();
                         match self.engine.relocate(key, &entry, object) {
