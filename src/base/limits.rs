@@ -182,6 +182,11 @@ pub const COLLECT_DISK_PERCENT: u64 = 80;
 pub const COLLECT_LOOK_MS: u64 = 100;
 /// Milliseconds until collection tries again what the log had no room for.
 pub const COLLECT_RETRY_MS: u64 = 10;
+/// Bytes of records that collection moves at a time, unless one alone is larger: they wait for the log beside the
+/// records of requests.
+pub const COLLECT_BATCH_BYTES: usize = 256 * KIB;
+/// Records that collection asks the index about at a time: enough to keep a disk busy that a request can still use.
+pub const COLLECT_MOVES_MAX: usize = 32;
 /// Entries that one step of a count or of a scan reads.
 pub const SCAN_BATCH_ENTRIES: usize = 256;
 /// Events that wait for the log thread; further ones are dropped and counted. All that happens at a start or a stop of
@@ -219,6 +224,7 @@ const _: () = assert!(TABLE_READ_AHEAD_BYTES >= TABLE_BLOCK_PAGES_MAX * PAGE_BYT
 const _: () = assert!(TABLE_READ_AHEAD_BYTES <= BULK_READ_BYTES_MAX);
 const _: () = assert!(LOG_ARCS.is_power_of_two() && SHARDS_MAX <= LOG_ARCS);
 const _: () = assert!(LOG_WAITING_BYTES_MAX >= 2 * GROUP_BYTES_MAX);
+const _: () = assert!(COLLECT_BATCH_BYTES <= LOG_WAITING_BYTES_MAX / 4);
 const _: () = assert!(PAGE_BYTES.is_power_of_two() && RECV_BUFFERS.is_power_of_two());
 const _: () = assert!(VIRTUAL_NODES_DEFAULT.is_power_of_two());
 const _: () = assert!(COLLECT_DISK_PERCENT < PUT_DISK_PERCENT_MAX);

@@ -145,6 +145,11 @@ impl Survivor {
     pub fn key(&self) -> KeyRef<'_> {
         self.key.as_ref()
     }
+
+    /// Of the record.
+    pub fn bytes(&self) -> usize {
+        self.location.bytes as usize
+    }
 }
 
 impl Shell {

@@ -5,11 +5,15 @@
 
 use super::shard::SharedShard;
 use super::writes;
-use crate::base::limits::{COLLECT_LOOK_MS, COLLECT_RETRY_MS};
+use crate::base::limits::{
+    COLLECT_BATCH_BYTES, COLLECT_LOOK_MS, COLLECT_MOVES_MAX, COLLECT_RETRY_MS,
+};
 use crate::base::marks::mark;
 use crate::base::planted::planted;
-use crate::engine::{AppendRefused, Engine, GroupNumber, Lookup, Survivor, Unsure, Victim};
+use crate::engine::{AppendRefused, Engine, Entry, GroupNumber, Lookup, Survivor, Unsure, Victim};
 use crate::runtime::Runtime;
+use futures_util::{StreamExt, stream};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// Why a segment was left before its end.
@@ -18,6 +22,15 @@ enum Left {
     Stuck,
     /// The log is poisoned.
     Poisoned,
+}
+
+impl From<Unsure> for Left {
+    fn from(unsure: Unsure) -> Left {
+        match unsure {
+            Unsure::Poisoned => Left::Poisoned,
+            _ => Left::Stuck,
+        }
+    }
 }
 
 /// Until the log is poisoned.
@@ -57,17 +70,37 @@ impl Mover {
 
     /// Moves all that lives; on return the copies are durable.
     async fn empty(&self, victim: &mut Victim) -> Result<(), Left> {
-        let mut last = GroupNumber(0);
-        while let Some(survivors) = victim.next().await.map_err(|_| Left::Stuck)? {
-            for survivor in &survivors {
-                if let Some(group) = self.relocate(survivor).await? {
-                    last = last.max(group);
-                }
-                if self.runtime.should_yield() {
-                    self.runtime.yield_now().await;
-                }
+        loop {
+            let mut batch = Vec::new();
+            let mut bytes = 0;
+            while bytes < COLLECT_BATCH_BYTES
+                && let Some(survivors) = victim.next().await.map_err(|_| Left::Stuck)?
+            {
+                bytes += survivors.iter().map(Survivor::bytes).sum::<usize>();
+                batch.extend(survivors);
             }
+            if bytes == 0 {
+                return Ok(());
+            }
+            let last = self.relocate_all(&batch).await?;
+            // A batch at a time, so that the log's room stays with the requests.
+            self.until_durable(last).await?;
         }
+    }
+
+    /// The last group that must be durable before the records may go.
+    async fn relocate_all(&self, batch: &[Survivor]) -> Result<GroupNumber, Left> {
+        // All of them run to their end: one that is dropped would keep the turn of its key.
+        let moves = stream::iter(batch).map(|survivor| self.relocate(survivor));
+        let moves = moves.buffer_unordered(COLLECT_MOVES_MAX);
+        let last = |so_far: Result<GroupNumber, Left>, moved: Result<GroupNumber, Left>| {
+            let last = so_far.and_then(|last| moved.map(|group| last.max(group)));
+            std::future::ready(last)
+        };
+        moves.fold(Ok(GroupNumber(0)), last).await
+    }
+
+    async fn until_durable(&self, last: GroupNumber) -> Result<(), Left> {
         while self.engine.durable_group() < last && !planted!(FreedBeforeDurable) {
             if self.engine.poisoned().is_some() {
                 return Err(Left::Poisoned);
@@ -78,41 +111,55 @@ impl Mover {
     }
 
     /// The group that must be durable before the record may go: of its copy, or of what superseded it.
-    async fn relocate(&self, survivor: &Survivor) -> Result<Option<GroupNumber>, Left> {
+    async fn relocate(&self, survivor: &Survivor) -> Result<GroupNumber, Left> {
+        if self.runtime.should_yield() {
+            self.runtime.yield_now().await;
+        }
+        // What nothing points at stays so, whoever has the key's turn.
+        let newest = self.newest(survivor).await?;
+        if survivor.relocated(&newest).is_none() {
+            return Ok(newest.group);
+        }
         loop {
             self.take_turn(survivor).await;
-            let mut found = self.engine.lookup(survivor.key());
-            if let Lookup::MustRead = found {
-                found = self.engine.lookup_slow(survivor.key()).await;
-            }
-            let moved = match found {
-                Lookup::Absent => Ok(None),
-                Lookup::Unsure(Unsure::Poisoned) => Err(Left::Poisoned),
-                Lookup::Unsure(_) => Err(Left::Stuck),
-                Lookup::MustRead => unreachable!("lookup_slow answers"),
-                Lookup::Found(entry) => match survivor.relocated(&entry) {
-                    // What superseded the record may not be durable yet: until then a crash would need it.
-                    None => Ok(Some(entry.group)),
-                    Some(object) => {
-                        let key = survivor.key();
-                        match self.engine.relocate(key, &entry, object) {
-                            Ok(group) => {
-                                mark!(Relocated);
-                                Ok(Some(group))
-                            }
-                            Err(AppendRefused::Unsure(Unsure::Poisoned)) => Err(Left::Poisoned),
-                            Err(AppendRefused::Unsure(_)) => Err(Left::Stuck),
-                            Err(_) => {
-                                self.end_turn(survivor);
-                                self.pause(COLLECT_RETRY_MS).await;
-                                continue;
-                            }
-                        }
-                    }
-                },
-            };
+            let moved = self.relocate_in_turn(survivor).await;
             self.end_turn(survivor);
-            return moved;
+            match moved {
+                Ok(Some(group)) => return Ok(group),
+                Ok(None) => self.pause(COLLECT_RETRY_MS).await,
+                Err(left) => return Err(left),
+            }
+        }
+    }
+
+    /// `None`: the log has no room now.
+    async fn relocate_in_turn(&self, survivor: &Survivor) -> Result<Option<GroupNumber>, Left> {
+        let newest = self.newest(survivor).await?;
+        let Some(object) = survivor.relocated(&newest) else {
+            // What superseded the record may not be durable yet: until then a crash would need it.
+            return Ok(Some(newest.group));
+        };
+        match self.engine.relocate(survivor.key(), &newest, object) {
+            Ok(group) => {
+                mark!(Relocated);
+                Ok(Some(group))
+            }
+            Err(AppendRefused::Unsure(unsure)) => Err(unsure.into()),
+            Err(_) => Ok(None),
+        }
+    }
+
+    async fn newest(&self, survivor: &Survivor) -> Result<Rc<Entry>, Left> {
+        let mut found = self.engine.lookup(survivor.key());
+        if let Lookup::MustRead = found {
+            found = self.engine.lookup_slow(survivor.key()).await;
+        }
+        match found {
+            Lookup::Found(entry) => Ok(entry),
+            // No key is ever forgotten: an index that does not know it is not believed.
+            Lookup::Absent => Err(Left::Stuck),
+            Lookup::Unsure(unsure) => Err(unsure.into()),
+            Lookup::MustRead => unreachable!("lookup_slow answers"),
         }
     }
 

@@ -35,18 +35,18 @@ pub async fn collect(runtime: &Runtime, engine: &Engine) -> u64 {
                         }
                         let entry = match found {
                             Lookup::Found(entry) => entry,
-                            Lookup::Absent => continue,
-                            Lookup::Unsure(_) | Lookup::MustRead => {
+                            Lookup::Absent | Lookup::Unsure(_) | Lookup::MustRead => {
                                 engine.leave(&victim);
                                 return freed;
                             }
                         };
-                        if let Some(object) = survivor.relocated(&entry) {
-                            match engine.relocate(survivor.key(), &entry, object) {
-                                Ok(group) => last = last.max(group),
+                        last = last.max(match survivor.relocated(&entry) {
+                            None => entry.group,
+                            Some(object) => match engine.relocate(survivor.key(), &entry, object) {
+                                Ok(group) => group,
                                 Err(_) => return freed,
-                            }
-                        }
+                            },
+                        });
                     }
                 }
             }
