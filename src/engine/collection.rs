@@ -200,7 +200,7 @@ impl Shell {
 impl Engine {
     /// The segment to be collected now, if any pays.
     pub fn victim(&self) -> Option<Victim> {
-        let (sealed, file) = self.shell.state.borrow().victim()?;
+        let (sealed, file) = self.shell.state.borrow_mut().victim()?;
         let log = self.shell.state.borrow().log();
         let reader = SegmentReader::new(file, log, sealed.segment, 0, sealed.end);
         Some(Victim {
@@ -221,6 +221,12 @@ impl Engine {
     /// removes it. `false`: the disk had no room to note that, or the log closed; it is chosen again later.
     pub async fn free(&self, victim: &Victim) -> Result<bool, Stuck> {
         self.shell.free(victim).await
+    }
+
+    /// There was no room for a copy: others come first, those without anything alive among them.
+    pub fn postpone(&self, victim: &Victim) {
+        let segment = victim.segment();
+        self.shell.state.borrow_mut().on_postponed(segment);
     }
 
     /// It is left alone for this life.

@@ -61,7 +61,7 @@ pub(super) async fn open(
     let runs = open_runs(disk, &state).await?;
     let mut replayed = recovery::replay(runtime, disk, state, progress).await?;
     let report = std::mem::take(&mut replayed.report);
-    let manifest = Manifest::create(disk, generation + 1, replayed.state.clone()).await?;
+    let manifest = Manifest::create_next(disk, generation, &replayed.state).await?;
     for number in files {
         if !replayed.files.contains_key(&number) {
             disk.remove(&segment::name(number)).await?;

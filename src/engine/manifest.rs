@@ -274,6 +274,8 @@ pub struct Manifest {
     sequence: u64,
     chain: u32,
     state: State,
+    /// An error after which nobody knows what the next start will read: nothing is appended any more.
+    failed: Option<DiskError>,
 }
 
 fn name(shard: u16, generation: u64) -> String {
@@ -328,6 +330,19 @@ pub async fn load(disk: &Disk, shard: u16) -> Result<Option<(u64, State)>, OpenE
     }
 }
 
+/// Removes the generations of a shard before `kept`, and what was begun and never named.
+async fn remove_before(disk: &Disk, shard: u16, kept: u64) -> Result<(), DiskError> {
+    let prefix = format!("shard-{shard:03}.manifest-");
+    for file in disk.list("").await? {
+        let old = parse_name(&file, shard).is_some_and(|generation| generation < kept);
+        let leftover = file.starts_with(&prefix) && file.ends_with(".tmp");
+        if old || leftover {
+            disk.remove(&file).await?;
+        }
+    }
+    Ok(())
+}
+
 impl Manifest {
     /// Writes a new generation with this state; durable on return.
     pub async fn create(disk: &Disk, generation: u64, state: State) -> Result<Manifest, DiskError> {
@@ -369,6 +384,7 @@ impl Manifest {
             sequence: 1,
             chain: block.crc,
             state,
+            failed: None,
         })
     }
 
@@ -384,23 +400,31 @@ impl Manifest {
         self.file.len()
     }
 
+    /// Writes the generation behind `generation`, which is the newest there is; durable on return. A full disk does not
+    /// keep a shard from starting, or from giving segments back, as long as there is an older one to be removed for it.
+    pub async fn create_next(
+        disk: &Disk,
+        generation: u64,
+        state: &State,
+    ) -> Result<Manifest, DiskError> {
+        match Manifest::create(disk, generation + 1, state.clone()).await {
+            Err(error) if error.cause == DiskCause::NoSpace => {
+                remove_before(disk, state.shard, generation).await?;
+                Manifest::create(disk, generation + 1, state.clone()).await
+            }
+            created => created,
+        }
+    }
+
     /// Removes all generations but this one and the one before it.
     pub async fn remove_older(&self) -> Result<(), DiskError> {
-        let prefix = format!("shard-{:03}.manifest-", self.state.shard);
-        for file in self.disk.list("").await? {
-            let old = parse_name(&file, self.state.shard)
-                .is_some_and(|generation| generation + 1 < self.generation);
-            let leftover = file.starts_with(&prefix) && file.ends_with(".tmp");
-            if old || leftover {
-                self.disk.remove(&file).await?;
-            }
-        }
-        Ok(())
+        let kept = self.generation.saturating_sub(1);
+        remove_before(&self.disk, self.state.shard, kept).await
     }
 
     /// Goes on in a new generation. After an error this one is as good as before.
     async fn rotate(&mut self) -> Result<(), DiskError> {
-        let next = Manifest::create(&self.disk, self.generation + 1, self.state.clone()).await?;
+        let next = Manifest::create_next(&self.disk, self.generation, &self.state).await?;
         *self = next;
         self.remove_older().await.map_err(lasting)
     }
@@ -408,6 +432,19 @@ impl Manifest {
     /// Makes edits durable, all or none, in a new generation if this one has no room for them. A cause that passes:
     /// nothing was changed. After any other error the state is unknown to anybody but the next start.
     pub async fn append(&mut self, edits: Vec<Edit>) -> Result<(), DiskError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let appended = self.append_block(edits).await;
+        if let Err(error) = &appended
+            && !error.cause.passes()
+        {
+            self.failed = Some(error.clone());
+        }
+        appended
+    }
+
+    async fn append_block(&mut self, edits: Vec<Edit>) -> Result<(), DiskError> {
         let mut block = self.encode(&edits);
         if self.offset + block.bytes.len() as u64 > self.file.len() {
             self.rotate().await?;

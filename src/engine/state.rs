@@ -72,6 +72,8 @@ pub struct State {
     log: LogId,
     /// Segments that cannot be collected: something in them cannot be read, or not be told to be dead.
     stuck: BTreeSet<u32>,
+    /// Segments whose copies found no room; others are tried first.
+    postponed: BTreeSet<u32>,
     damaged: Arcs,
     next_sequence: u64,
     poisoned: Option<Poisoned>,
@@ -110,6 +112,7 @@ impl State {
             highest_table: replayed.state.highest_table,
             log,
             stuck: BTreeSet::new(),
+            postponed: BTreeSet::new(),
             files: replayed.files,
             damaged: replayed.state.damaged,
             next_sequence: replayed.next_sequence,
@@ -178,9 +181,11 @@ impl State {
         let record = NewRecord::new(key, &object);
         let before = before.map(|entry| &*entry.object);
         self.admit(key, before, &object, record.bytes(), purpose)?;
+        // Where no further segment can be made, the last one is for the copies that give others back.
+        let kept = usize::from(self.disk_full && purpose == Purpose::Write);
         let reserved = self
             .writer
-            .reserve(record.bytes(), record::arc(key.position));
+            .reserve(record.bytes(), record::arc(key.position), kept);
         let reserved = reserved.map_err(|no_room| match no_room {
             NoRoom::Record => AppendRefused::RecordTooLarge,
             NoRoom::Segment if self.disk_full => AppendRefused::DiskFull,

@@ -20,6 +20,8 @@ use std::time::Duration;
 enum Left {
     /// Something in it cannot be read, or the index cannot say whether a record lives.
     Stuck,
+    /// The disk or memory is full: others may need no copies.
+    NoRoom,
     /// The log is poisoned.
     Poisoned,
 }
@@ -52,6 +54,10 @@ pub async fn collect(shared: SharedShard, engine: Engine, runtime: Runtime) {
                 Err(_) => mover.engine.leave(&victim),
             },
             Err(Left::Stuck) => mover.engine.leave(&victim),
+            Err(Left::NoRoom) => {
+                mover.engine.postpone(&victim);
+                mover.pause(COLLECT_RETRY_MS).await;
+            }
             Err(Left::Poisoned) => return,
         }
     }
@@ -145,7 +151,10 @@ impl Mover {
                 Ok(Some(group))
             }
             Err(AppendRefused::Unsure(unsure)) => Err(unsure.into()),
-            Err(_) => Ok(None),
+            // Segments were larger when it was written.
+            Err(AppendRefused::RecordTooLarge) => Err(Left::Stuck),
+            Err(AppendRefused::DiskFull | AppendRefused::MemoryFull) => Err(Left::NoRoom),
+            Err(AppendRefused::Overloaded) => Ok(None),
         }
     }
 

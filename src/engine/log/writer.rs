@@ -138,9 +138,13 @@ impl LogWriter {
         self.uncovered && !self.has_work()
     }
 
-    /// Gives a record of `bytes` bytes its place. On refusal nothing was changed.
-    pub fn reserve(&mut self, bytes: usize, arc: usize) -> Result<Reserved, NoRoom> {
+    /// Gives a record of `bytes` bytes its place. On refusal nothing was changed. `kept`: ready segments that it may
+    /// not use up.
+    pub fn reserve(&mut self, bytes: usize, arc: usize, kept: usize) -> Result<Reserved, NoRoom> {
         assert!(bytes > 0 && bytes.is_multiple_of(WORD_BYTES));
+        if self.ready.len() < kept {
+            return Err(NoRoom::Segment);
+        }
         if self.waiting_bytes > 0 && self.waiting_bytes + bytes > LOG_WAITING_BYTES_MAX {
             return Err(NoRoom::Waiting);
         }
@@ -149,7 +153,7 @@ impl LogWriter {
             .as_ref()
             .is_some_and(|group| self.fits(group, bytes));
         if !joins {
-            self.open_group(GROUP_HEADER_BYTES + bytes)?;
+            self.open_group(GROUP_HEADER_BYTES + bytes, kept)?;
         }
         let group = self
             .gathering
@@ -184,9 +188,9 @@ impl LogWriter {
         end <= group.buffer.len() && group.offset + end as u64 <= segment_bytes
     }
 
-    /// Begins a group that will hold at least `bytes`, in the current segment or the next, and seals the one that
-    /// gathers.
-    fn open_group(&mut self, bytes: usize) -> Result<(), NoRoom> {
+    /// Begins a group that will hold at least `bytes`, in the current segment or the next if more than `kept` are
+    /// ready, and seals the one that gathers.
+    fn open_group(&mut self, bytes: usize, kept: usize) -> Result<(), NoRoom> {
         let len = bytes.next_multiple_of(PAGE_BYTES);
         let begin = self.next_begin();
         let fits_here = self
@@ -194,6 +198,7 @@ impl LogWriter {
             .is_some_and(|segment| begin + len as u64 <= segment.bytes);
         if !fits_here {
             match self.ready.front() {
+                Some(_) if self.ready.len() <= kept => return Err(NoRoom::Segment),
                 None => return Err(NoRoom::Segment),
                 Some(next) if len as u64 > next.bytes => return Err(NoRoom::Record),
                 Some(_) => {}
@@ -289,7 +294,7 @@ impl LogWriter {
     /// A group without records, to say that the one before it is durable. `None`: there is no room for it now.
     pub fn take_mark(&mut self) -> Option<Job> {
         assert!(self.wants_mark());
-        self.open_group(GROUP_HEADER_BYTES).ok()?;
+        self.open_group(GROUP_HEADER_BYTES, 0).ok()?;
         mark!(IdleMark);
         self.take_job()
     }

@@ -88,7 +88,7 @@ impl State {
     }
 
     /// The segment whose collection pays most, if any does, and where its groups end.
-    pub fn victim(&self) -> Option<(Sealed, File)> {
+    pub fn victim(&mut self) -> Option<(Sealed, File)> {
         if self.closed || self.poisoned.is_some() {
             return None;
         }
@@ -99,18 +99,28 @@ impl State {
             .take_while(|segment| segment.number != from);
         let takes = |segment: &&Segment| {
             let number = segment.number;
-            self.sealed.contains_key(&number) && !self.stuck.contains(&number)
+            let left = self.stuck.contains(&number) || self.postponed.contains(&number);
+            self.sealed.contains_key(&number) && !left
         };
         let candidates: Vec<Segment> = before.filter(takes).copied().collect();
         let pressed = self.used_bytes() > self.disk_share() / 100 * COLLECT_DISK_PERCENT;
         let written = self.segment_bytes - self.writer.unwritten_bytes();
-        let number = self.usage.victim(&candidates, written, pressed)?;
+        let Some(number) = self.usage.victim(&candidates, written, pressed) else {
+            // All have been tried: at the next look there may be room.
+            self.postponed.clear();
+            return None;
+        };
         Some((self.sealed[&number], self.files.get(&number)?.clone()))
     }
 
     /// This segment is not collected in this life.
     pub fn on_stuck(&mut self, segment: u32) {
         self.stuck.insert(segment);
+    }
+
+    /// There was no room for what lives in it: the others come first.
+    pub fn on_postponed(&mut self, segment: u32) {
+        self.postponed.insert(segment);
     }
 
     /// A durable manifest no longer names it.
@@ -123,6 +133,7 @@ impl State {
             .map_or(0, |s| s.bytes);
         self.segments.retain(|other| other.number != segment);
         self.sealed.remove(&segment);
+        self.postponed.clear();
         self.segment_bytes -= bytes;
         self.usage.on_removed(segment);
     }

@@ -83,7 +83,9 @@ fn a_group() {
     let values = values();
     let object = object(&values);
     let record = NewRecord::new(KEY, &object);
-    let reserved = writer.reserve(record.bytes(), 516).expect("there is room");
+    let reserved = writer
+        .reserve(record.bytes(), 516, 0)
+        .expect("there is room");
     let bytes = writer.reserved_bytes(reserved);
     record.encode(42, 7, reserved.offset_words, bytes);
     let job = writer.take_job().expect("a record waits");

@@ -3,6 +3,7 @@
 mod faults;
 mod golden;
 mod histories;
+mod space;
 mod tables;
 
 use super::key::KeyRef;

@@ -9,7 +9,7 @@ use crate::base::planted::{self, Planted};
 use crate::base::units::KIB;
 use crate::runtime::disk::DiskCause;
 
-const TINY: Sizes = Sizes {
+pub const TINY: Sizes = Sizes {
     segment_bytes_min: 64 * KIB as u64,
     memtable_bytes: Some(KIB),
     replay_bytes: Some(64 * KIB as u64),
@@ -200,7 +200,7 @@ fn a_spoiled_page_of_a_table_is_never_silent() {
 }
 
 /// Fills some segments, makes most of them dead, and flushes, so that there is something to collect.
-async fn fill(runtime: &Runtime, engine: &Engine, ledger: &SharedLedger) {
+pub async fn fill(runtime: &Runtime, engine: &Engine, ledger: &SharedLedger) {
     let value = vec![7; 60_000];
     for round in 0..40u64 {
         let name = match round % 5 {
