@@ -80,6 +80,8 @@ table! {
         "Collection moves a value without the turn of its key: a write that joined before may point back at the old place.";
     FreedBeforeDurable, "DESIGN 4 collection: free",
         "A segment is removed before the copies of what lived in it are durable.";
+    SupersededNotAwaited, "DESIGN 4 collection: free",
+        "A segment is removed before what superseded its records is durable.";
     FreedUnread, "RELIABILITY 2.2 collector",
         "A segment is removed though a group in it could not be read.";
     DoorbellLost, "DESIGN decision 3",

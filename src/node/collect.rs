@@ -63,6 +63,14 @@ pub async fn collect(shared: SharedShard, engine: Engine, runtime: Runtime) {
     }
 }
 
+/// What superseded a record may not be durable yet: until then a crash would need it.
+fn superseded_by(newest: &Entry) -> GroupNumber {
+    match planted!(SupersededNotAwaited) {
+        true => GroupNumber(0),
+        false => newest.group,
+    }
+}
+
 struct Mover {
     shared: SharedShard,
     engine: Engine,
@@ -124,7 +132,7 @@ impl Mover {
         // What nothing points at stays so, whoever has the key's turn.
         let newest = self.newest(survivor).await?;
         if survivor.relocated(&newest).is_none() {
-            return Ok(newest.group);
+            return Ok(superseded_by(&newest));
         }
         loop {
             self.take_turn(survivor).await;
@@ -142,8 +150,7 @@ impl Mover {
     async fn relocate_in_turn(&self, survivor: &Survivor) -> Result<Option<GroupNumber>, Left> {
         let newest = self.newest(survivor).await?;
         let Some(object) = survivor.relocated(&newest) else {
-            // What superseded the record may not be durable yet: until then a crash would need it.
-            return Ok(Some(newest.group));
+            return Ok(Some(superseded_by(&newest)));
         };
         match self.engine.relocate(survivor.key(), &newest, object) {
             Ok(group) => {

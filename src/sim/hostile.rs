@@ -19,12 +19,12 @@ use crate::wire::frame::{self, REPLY_IDENTIFIER, Split};
 use crate::wire::message::{Op, PutMode, Request, Status};
 use serde_json::Value;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 const PORT: u16 = 7700;
 const EIO: i32 = 5;
 
@@ -33,6 +33,7 @@ pub fn scenario_of(bug: Planted) -> Option<fn(u64) -> Vec<String>> {
     match bug {
         Planted::DeadlineIgnored => Some(deadlines),
         Planted::BudgetLeaked => Some(buffers),
+        Planted::SupersededNotAwaited => Some(super::storage::overwrites),
         _ => None,
     }
 }
@@ -218,7 +219,7 @@ pub fn buffers(seed: u64) -> Vec<String> {
     })
 }
 
-fn get(key: &[u8]) -> Request<'_> {
+pub(super) fn get(key: &[u8]) -> Request<'_> {
     Request {
         op: Op::Get,
         key,
@@ -226,7 +227,7 @@ fn get(key: &[u8]) -> Request<'_> {
     }
 }
 
-fn put<'a>(key: &'a [u8], value: &'a [u8]) -> Request<'a> {
+pub(super) fn put<'a>(key: &'a [u8], value: &'a [u8]) -> Request<'a> {
     Request {
         op: Op::Put,
         key,
@@ -240,15 +241,15 @@ fn frame_of(request: &Request<'_>) -> Vec<u8> {
     codec::encode_request(&mut codec::Builder::default(), request).to_vec()
 }
 
-struct Stage {
-    simulation: Simulation,
-    node: Machine,
+pub(super) struct Stage {
+    pub(super) simulation: Simulation,
+    pub(super) node: Machine,
     clients: Cell<u32>,
-    options: Options,
+    pub(super) options: Options,
 }
 
 impl Stage {
-    fn new(seed: u64, memory_bytes: usize) -> Stage {
+    pub(super) fn new(seed: u64, memory_bytes: usize) -> Stage {
         let simulation = Simulation::new(seed, Faults::default());
         let node = simulation.machine("node");
         let options = Options {
@@ -270,7 +271,7 @@ impl Stage {
     }
 
     /// Starts the node and waits until it serves.
-    fn start(&self) {
+    pub(super) fn start(&self) {
         let ready = Rc::new(Cell::new(false));
         let (told, options) = (ready.clone(), self.options.clone());
         let announce: Rc<dyn Fn(Announce<'_>)> = Rc::new(move |what: Announce<'_>| {
@@ -285,14 +286,14 @@ impl Stage {
         assert!(self.simulation.run_until(|| ready.get(), 60 * SECOND));
     }
 
-    fn stop(&self) {
+    pub(super) fn stop(&self) {
         self.node.stop_signal();
         let running = || !self.node.is_running();
         assert!(self.simulation.run_until(running, 60 * SECOND));
     }
 
     /// Runs a client on a machine of its own to its end.
-    fn play<F>(&self, script: impl FnOnce(Talk) -> F) -> Vec<String>
+    pub(super) fn play<F>(&self, script: impl FnOnce(Talk) -> F) -> Vec<String>
     where
         F: Future<Output = Vec<String>> + 'static,
     {
@@ -318,21 +319,22 @@ impl Stage {
 
 /// A reply.
 #[derive(Clone, Debug)]
-struct Told {
+pub(super) struct Told {
     id: u64,
-    status: Status,
+    pub(super) status: Status,
     json: String,
 }
 
 /// A client of many connections.
-struct Talk {
+pub(super) struct Talk {
     runtime: Runtime,
     net: Net,
     server: SocketAddr,
     inboxes: BTreeMap<ConnectionId, Vec<u8>>,
     told: Vec<Told>,
+    sending: BTreeSet<ConnectionId>,
     next_id: u64,
-    broken: Vec<String>,
+    pub(super) broken: Vec<String>,
 }
 
 impl Talk {
@@ -343,19 +345,20 @@ impl Talk {
             server,
             inboxes: BTreeMap::new(),
             told: Vec::new(),
+            sending: BTreeSet::new(),
             next_id: 1_000_000,
             broken: Vec::new(),
         }
     }
 
-    async fn connect(&mut self) -> ConnectionId {
+    pub(super) async fn connect(&mut self) -> ConnectionId {
         let connection = self.net.connect(self.server);
         self.listen(Duration::from_millis(20)).await;
         connection
     }
 
     /// Takes what comes for so long.
-    async fn listen(&mut self, time: Duration) {
+    pub(super) async fn listen(&mut self, time: Duration) {
         let end = Nanos(self.runtime.now().0 + time.as_nanos() as u64);
         let mut events = Vec::new();
         while self.runtime.now() < end {
@@ -365,12 +368,28 @@ impl Talk {
         }
     }
 
-    /// Sends one request and waits for its reply for a few seconds.
-    async fn ask(&mut self, connection: ConnectionId, request: Request<'_>) -> Option<Told> {
+    /// Whether what was sent last is still on its way out: until then no more is sent.
+    pub(super) fn is_sending(&self, connection: ConnectionId) -> bool {
+        self.sending.contains(&connection)
+    }
+
+    /// Sends one request and does not wait.
+    pub(super) fn send(&mut self, connection: ConnectionId, request: Request<'_>) {
+        self.sending.insert(connection);
         self.next_id += 1;
         let id = self.next_id;
         self.net
             .send(connection, frame_of(&Request { id, ..request }));
+    }
+
+    /// Sends one request and waits for its reply for a few seconds.
+    pub(super) async fn ask(
+        &mut self,
+        connection: ConnectionId,
+        request: Request<'_>,
+    ) -> Option<Told> {
+        self.send(connection, request);
+        let id = self.next_id;
         for _ in 0..500 {
             self.listen(Duration::from_millis(10)).await;
             if let Some(at) = self.told.iter().position(|told| told.id == id) {
@@ -380,7 +399,7 @@ impl Talk {
         None
     }
 
-    async fn report(&mut self, connection: ConnectionId) -> Value {
+    pub(super) async fn report(&mut self, connection: ConnectionId) -> Value {
         let request = Request {
             op: Op::Status,
             ..Request::default()
@@ -413,10 +432,12 @@ impl Talk {
                 inbox.drain(..used);
             }
             Event::Ended { connection } => self.net.close(connection),
+            Event::Sent { connection, .. } => {
+                self.sending.remove(&connection);
+            }
             Event::Closed { .. }
             | Event::Accepted { .. }
             | Event::Connected { .. }
-            | Event::Sent { .. }
             | Event::Asked { .. }
             | Event::Answered { .. }
             | Event::ShardEnded { .. }

@@ -6,5 +6,6 @@ pub mod client;
 pub mod hostile;
 pub mod model;
 pub mod nemesis;
+pub mod storage;
 pub mod workload;
 pub mod world;
