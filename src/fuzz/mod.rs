@@ -79,6 +79,13 @@ pub const TARGETS: &[Target] = &[
         run: engine::manifest::run,
     },
     Target {
+        name: "table",
+        what: "a table whose checksums are right: search and walk agree, its entries are encoded as the same bytes",
+        bytes_max: 2048,
+        seeds: engine::table::seeds,
+        run: engine::table::run,
+    },
+    Target {
         name: "replay",
         what: "a data directory whose checksums are right: opened twice with the same keys, or refused",
         bytes_max: 2048,

@@ -88,6 +88,7 @@ over! {
     group: MUTATIONS;
     record: MUTATIONS;
     manifest: MUTATIONS;
+    table: MUTATIONS;
     replay: MUTATIONS_REPLAY;
     node_toml: MUTATIONS;
 }
@@ -95,9 +96,13 @@ over! {
 /// A check that never failed proves nothing.
 #[test]
 fn a_planted_bug_is_found() {
-    for name in ["group", "record"] {
+    for (name, bug) in [
+        ("group", Planted::TornGroupAccepted),
+        ("record", Planted::TornGroupAccepted),
+        ("table", Planted::FilterFalseNegative),
+    ] {
         let target = target(name).expect("a target of the table");
-        enable(Planted::TornGroupAccepted);
+        enable(bug);
         let mut rng = Rng::new(1);
         let found = catch_unwind(move || {
             let seeds = (target.seeds)();
@@ -105,7 +110,7 @@ fn a_planted_bug_is_found() {
                 .for_each(|_| (target.run)(&mutate::mutated(&mut rng, &seeds, target.bytes_max)));
         });
         disable_all();
-        assert!(found.is_err(), "{name} does not see a wrong checksum");
+        assert!(found.is_err(), "{name} does not see {}", bug.name());
     }
 }
 

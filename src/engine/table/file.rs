@@ -1,17 +1,15 @@
 //! Tables on a disk: writing one as it is built, opening one, reading its blocks.
 
-use super::block::{Block, Search};
+use super::Damaged;
+use super::block::Search;
 use super::builder::{Builder, Summary};
-use super::filter::Filter;
+use super::contents::Contents;
 use super::footer::{self, NoFooter};
-use super::format::*;
-use super::index::Index;
+use super::format::TABLE_FORMAT;
 use super::name::{BlockName, DIRECTORY, TableId, name};
-use super::{Damaged, dictionary};
-use crate::base::checksum::crc32c;
 use crate::base::limits::{BULK_READ_BYTES_MAX, PAGE_BYTES};
 use crate::base::planted::planted;
-use crate::causal::dot::{Dot, Incarnation};
+use crate::causal::dot::Dot;
 use crate::causal::object::Object;
 use crate::engine::entry::Place;
 use crate::engine::key::KeyRef;
@@ -96,12 +94,8 @@ impl TableWriter {
 
 /// An open table: what stands behind its blocks is in memory.
 pub struct Table {
-    id: TableId,
     file: File,
-    summary: Summary,
-    index: Index,
-    filter: Filter,
-    dictionary: Box<[Incarnation]>,
+    contents: Contents,
 }
 
 impl Table {
@@ -144,80 +138,48 @@ impl Table {
             tail.extend_from_slice(&piece[..step]);
             offset += step as u64;
         }
-        let (index, filter, dictionary) = decode_tail(&footer, &tail).map_err(damaged)?;
-        Ok(Table {
-            id,
-            file,
-            summary: summary(&footer),
-            index,
-            filter,
-            dictionary,
-        })
+        let contents = Contents::decode(id, &footer, &tail).map_err(damaged)?;
+        Ok(Table { file, contents })
     }
 
     pub fn id(&self) -> TableId {
-        self.id
+        self.contents.id()
     }
 
     pub fn summary(&self) -> &Summary {
-        &self.summary
+        self.contents.summary()
     }
 
-    /// Bytes that the open table takes in memory.
     pub fn memory_bytes(&self) -> usize {
-        size_of::<Table>()
-            + self.index.memory_bytes()
-            + self.filter.memory_bytes()
-            + size_of_val(&*self.dictionary)
+        size_of::<File>() + self.contents.memory_bytes()
     }
 
-    /// `false`: no key of this position is in the table.
+    /// As `Contents::may_hold`.
     pub fn may_hold(&self, position: Position) -> bool {
-        let inside = (self.summary.first..=self.summary.last).contains(&position);
-        inside && self.filter.may_hold(position)
+        self.contents.may_hold(position)
     }
 
-    /// The blocks that may hold a key of this position, to be searched in this order while they answer
-    /// `Search::Next`; nearly always one.
+    /// As `Contents::blocks`.
     pub fn blocks(&self, position: Position) -> impl Iterator<Item = BlockName> + use<'_> {
-        self.index.find(position).map(|nth| self.block_name(nth))
+        self.contents.blocks(position)
     }
 
-    pub(super) fn index(&self) -> &Index {
-        &self.index
+    /// As `Contents::search`, in bytes that `read_block` gave.
+    pub fn search(&self, bytes: &[u8], key: KeyRef<'_>) -> Result<Search, Damaged> {
+        self.contents.search(bytes, key)
     }
 
-    pub(super) fn dictionary(&self) -> &[Incarnation] {
-        &self.dictionary
+    pub(super) fn contents(&self) -> &Contents {
+        &self.contents
     }
 
     pub(super) fn file(&self) -> &File {
         &self.file
     }
 
-    pub(super) fn block_name(&self, nth: usize) -> BlockName {
-        let pages = self.index.pages(nth);
-        BlockName {
-            table: self.id.number,
-            page: pages.start,
-            pages: pages.end - pages.start,
-        }
-    }
-
-    /// Whether `bytes` are the whole block of this name. A block is checked once, when it is read; then it may be kept
-    /// and searched.
-    pub fn verify(&self, block: BlockName, bytes: &[u8]) -> Result<(), Damaged> {
-        Block::verify(self.id, block, bytes).map(drop)
-    }
-
-    /// Looks for the key in the bytes of a block of `blocks(key.position)` that `verify` or `read_block` has checked.
-    pub fn search(&self, bytes: &[u8], key: KeyRef<'_>) -> Result<Search, Damaged> {
-        Block::new(bytes)?.search(key, &self.dictionary)
-    }
-
     /// Reads a block and checks it. `bulk`: for background work, which yields to the foreground.
     pub async fn read_block(&self, block: BlockName, bulk: bool) -> Result<Rc<[u8]>, Unsure> {
-        assert_eq!(block.table, self.id.number);
+        assert_eq!(block.table, self.id().number);
         let offset = u64::from(block.page) * PAGE_BYTES as u64;
         let len = block.pages as usize * PAGE_BYTES;
         let read = if bulk {
@@ -226,57 +188,7 @@ impl Table {
             self.file.read_at(offset, len).await
         };
         let buffer = read.map_err(|_| Unsure::Read)?;
-        self.verify(block, &buffer[..len])?;
+        self.contents.verify(block, &buffer[..len])?;
         Ok(Rc::from(&buffer[..len]))
     }
-}
-
-fn summary(footer: &Footer) -> Summary {
-    Summary {
-        number: footer.number,
-        entries: footer.entries,
-        bytes: footer.bytes,
-        footer_crc: footer.crc,
-        first: Position(footer.first_position),
-        last: Position(footer.last_position),
-    }
-}
-
-/// What stands between the blocks and the footer.
-fn decode_tail(
-    footer: &Footer,
-    tail: &[u8],
-) -> Result<(Index, Filter, Box<[Incarnation]>), Damaged> {
-    let section = |section: &Section| {
-        let start = (section.offset - footer.index.offset) as usize;
-        let bytes = &tail[start..start + section.bytes as usize];
-        let whole = section.crc == crc32c(bytes);
-        whole
-            .then_some(bytes)
-            .ok_or(Damaged("a section behind its blocks fails its checksum"))
-    };
-    let blocks = footer.blocks as usize;
-    let end_page = (footer.index.offset / PAGE_BYTES as u64) as u32;
-    let (index, filling) = section(&footer.index)?.split_at(blocks * INDEX_BYTES_PER_BLOCK);
-    check_filling(filling, WORD_BYTES)?;
-    let index = Index::decode(index, blocks, end_page)?;
-    let bounds = index.first_position(0).0 == footer.first_position
-        && index.first_position(blocks - 1).0 <= footer.last_position;
-    if !bounds {
-        return Err(Damaged("its block index and its footer disagree"));
-    }
-    let parts = footer.filter_parts as usize;
-    let (filter, filling) = Filter::decode(section(&footer.filter)?, parts)?;
-    check_filling(filling, WORD_BYTES)?;
-    let dictionary = section(&footer.dictionary)?;
-    let (dictionary, filling) = dictionary.split_at(footer.incarnations as usize * 8);
-    check_filling(filling, PAGE_BYTES)?;
-    Ok((index, filter, dictionary::decode(dictionary)?))
-}
-
-fn check_filling(filling: &[u8], below: usize) -> Result<(), Damaged> {
-    let zeroes = filling.len() < below && filling.iter().all(|&byte| byte == 0);
-    zeroes.then_some(()).ok_or(Damaged(
-        "a section behind its blocks is not filled with zeroes",
-    ))
 }

@@ -6,6 +6,7 @@
 
 mod block;
 mod builder;
+mod contents;
 mod cursor;
 mod dictionary;
 mod entry_codec;
@@ -13,10 +14,13 @@ mod file;
 mod filter;
 mod footer;
 pub mod format;
+#[cfg(feature = "sim")]
+pub mod fuzz;
 mod index;
 mod name;
 #[cfg(all(test, feature = "sim"))]
 mod tests;
+mod walk;
 
 pub use block::Search;
 pub use builder::{Builder, Piece, Summary};

@@ -252,7 +252,11 @@ fn any_flipped_bit_is_seen() {
         let sound = bytes_of(&disk).await;
         let table = Rc::new(open(&disk, &summary).await.expect("it was just written"));
         let mut rng = Rng::new(4);
-        let blocks = table.index().pages(table.index().blocks() - 1).end as usize;
+        let blocks = table
+            .contents()
+            .index()
+            .pages(table.contents().index().blocks() - 1)
+            .end as usize;
         for page in 0..sound.len() / PAGE_BYTES {
             // The front, the end and the middle of each page.
             for at in [0, 4, 20, 60, 100, 150, 4095, rng.below(4096) as usize] {
@@ -286,14 +290,19 @@ fn the_right_bytes_at_the_wrong_place_are_refused() {
         let twin = many(500, 3);
         let summary = write(&disk, ID, &twin).await.expect("a sound disk");
         let table = open(&disk, &summary).await.expect("it was just written");
-        let first = table.block_name(0);
-        let second = table.block_name(1);
+        let first = table.contents().block_name(0);
+        let second = table.contents().block_name(1);
         assert_eq!((first.pages, second.pages), (1, 1));
         let sound = bytes_of(&disk).await;
         let page = |nth: usize| &sound[nth * PAGE_BYTES..][..PAGE_BYTES];
-        assert_eq!(table.verify(first, page(0)), Ok(()));
-        assert!(table.verify(first, page(1)).is_err());
-        assert!(table.verify(first, &sound[..2 * PAGE_BYTES]).is_err());
+        assert_eq!(table.contents().verify(first, page(0)), Ok(()));
+        assert!(table.contents().verify(first, page(1)).is_err());
+        assert!(
+            table
+                .contents()
+                .verify(first, &sound[..2 * PAGE_BYTES])
+                .is_err()
+        );
         put(&disk, 1, page(0)).await;
         assert_eq!(table.read_block(second, false).await, Err(Unsure::Checksum));
 
@@ -309,7 +318,13 @@ fn the_right_bytes_at_the_wrong_place_are_refused() {
             }
             let other = write(&disk, id, &twin).await.expect("a sound disk");
             let bytes = disk.read_small(&file).await.expect("it is there");
-            assert!(table.verify(first, &bytes[..PAGE_BYTES]).is_err(), "{id:?}");
+            assert!(
+                table
+                    .contents()
+                    .verify(first, &bytes[..PAGE_BYTES])
+                    .is_err(),
+                "{id:?}"
+            );
             if id.number == ID.number {
                 let opened = Table::open(&disk, ID, other.bytes, other.footer_crc).await;
                 assert!(matches!(opened, Err(OpenError::Damaged { .. })), "{id:?}");
