@@ -154,6 +154,9 @@ pub const TABLE_BLOCK_PAGES_MAX: usize = 16;
 pub const TABLE_WRITE_BYTES: usize = 256 * KIB;
 /// Bytes that a scan or a merge reads ahead of itself in one table; a merge of twenty tables holds a few MiB.
 pub const TABLE_READ_AHEAD_BYTES: usize = 128 * KIB;
+/// Places of files of a shard that are listed as unreadable, each with its note: a disk that fails in more is to be
+/// replaced, not read about; further ones are counted.
+pub const DAMAGED_PLACES_MAX: usize = 256;
 /// Positions of one part of a table's filter: it is built in one go, in less than a millisecond.
 pub const TABLE_FILTER_PART_POSITIONS: usize = 8 * 1024;
 /// A shard's memory is frozen, to become a table, at this part of its budget: while one is written, the next fills,

@@ -73,6 +73,8 @@ marks! {
     SegmentCollected,
     /// A segment was left alone because something in it cannot be read.
     SegmentStuck,
+    /// A place that could not be read was noted, so that a restart knows of it.
+    Quarantined,
     /// A value was copied out of a segment that was to be given back.
     Relocated,
     /// A read met a value that had moved.

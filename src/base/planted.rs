@@ -84,6 +84,8 @@ table! {
         "A segment is removed before what superseded its records is durable.";
     FreedUnread, "RELIABILITY 2.2 collector",
         "A segment is removed though a group in it could not be read.";
+    QuarantineForgotten, "DESIGN 4 data directory",
+        "A restart forgets what could not be read.";
     DoorbellLost, "DESIGN decision 3",
         "A letter to a sleeping shard rings no bell.";
     CreditLeaked, "DESIGN decision 3",

@@ -45,6 +45,7 @@ fn lines(json: &str) -> String {
         return format!("{json}\n");
     };
     let rows = report.remove("by_shard");
+    let damage = report.remove("damage").unwrap_or_default();
     let mut text = String::new();
     for (name, value) in &report {
         text += &match value {
@@ -53,9 +54,67 @@ fn lines(json: &str) -> String {
         };
     }
     match rows {
-        Some(Value::Array(rows)) => text + "\n" + &table(&rows),
-        _ => text,
+        Some(Value::Array(rows)) => text + "\n" + &table(&rows) + &damaged(&damage),
+        _ => text + &damaged(&damage),
     }
+}
+
+/// What cannot be read, and the way out; nothing if all is well.
+fn damaged(damage: &Value) -> String {
+    let count = |name: &str| damage[name].as_u64().unwrap_or(0);
+    let list = |name: &str| damage[name].as_array().cloned().unwrap_or_default();
+    let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+    let mut lines = Vec::new();
+    for place in list("places") {
+        let bytes = HumanBytes(place["bytes"].as_u64().unwrap_or(0));
+        let mut line = format!(
+            "  {}, {bytes} at byte {}: {} (met {} times since the start)",
+            text(&place["file"]),
+            place["offset"],
+            text(&place["what"]),
+            place["met"],
+        );
+        if let Some(note) = place["note"].as_str() {
+            line += &format!(", noted in {note}");
+        }
+        lines.push(line);
+    }
+    if count("unreadable_reads_unlisted") > 0 {
+        let more = count("unreadable_reads_unlisted");
+        lines.push(format!("  and {more} reads at places that are not listed"));
+    }
+    for stuck in list("stuck") {
+        let (file, why) = (text(&stuck["file"]), text(&stuck["why"]));
+        lines.push(format!("  {file} is not collected until a restart: {why}"));
+    }
+    for (name, what) in [
+        (
+            "collection_stopped",
+            "shard(s) collect nothing: what lives cannot be counted",
+        ),
+        (
+            "runs_stuck",
+            "run(s) of tables are not merged until a restart",
+        ),
+        (
+            "arcs_unsure",
+            "arc(s) answer 'unsure': a group of the log was lost",
+        ),
+    ] {
+        if count(name) > 0 {
+            lines.push(format!("  {} {what}", count(name)));
+        }
+    }
+    if lines.is_empty() {
+        return String::new();
+    }
+    format!(
+        "\nDAMAGED: what cannot be read answers an error, and is kept.\n{}\n\
+         What to do: check the disk (run: dmesg). Stop this node, copy its data directory, put back a sound copy of\n\
+         each file, remove its note in quarantine/, start the node. Without a copy, a put replaces a lost value;\n\
+         keys of a bad block of a table go on answering 'unsure'.\n",
+        lines.join("\n")
+    )
 }
 
 /// Head of a column, and where its cell stands in a row.

@@ -6,6 +6,7 @@
 //! has its file open; who comes later finds that the value has moved, and asks the index again.
 
 use super::Engine;
+use super::damage::{Bad, BadFile, Spot};
 use super::entry::{Entry, Location, NewValue, Place};
 use super::key::{Key, KeyRef};
 use super::log::format::{GROUP_HEADER_BYTES, WORD_BYTES};
@@ -16,7 +17,7 @@ use super::manifest::Sealed;
 use super::manifest_codec::Edit;
 use super::outcome::OpenError;
 use super::shell::Shell;
-use crate::base::limits::{INLINE_VALUE_BYTES_MAX, SCAN_BATCH_ENTRIES};
+use crate::base::limits::{INLINE_VALUE_BYTES_MAX, PAGE_BYTES, SCAN_BATCH_ENTRIES};
 use crate::base::marks::mark;
 use crate::base::planted::planted;
 use crate::causal::dot::Dot;
@@ -53,6 +54,12 @@ pub enum Stuck {
     Groups,
     #[error("a record of the segment fails its checks")]
     Record,
+    #[error("the index cannot say whether a record of the segment lives")]
+    Index,
+    #[error(
+        "a record of the segment is larger than values may be now: a start with the earlier limit frees it"
+    )]
+    TooLarge,
 }
 
 impl From<DiskError> for Stuck {
@@ -159,6 +166,8 @@ impl Shell {
         while self.serves() && !self.state.borrow().is_counted() {
             let Ok(batch) = self.scan(after.as_ref(), SCAN_BATCH_ENTRIES).await else {
                 // A block cannot be read: nothing is collected in this life.
+                self.state.borrow_mut().damage().on_collection_stopped();
+                self.damaged.notify();
                 return;
             };
             let last = batch.last().map(|(key, _)| key.clone());
@@ -230,8 +239,24 @@ impl Engine {
     }
 
     /// It is left alone for this life.
-    pub fn leave(&self, victim: &Victim) {
+    pub fn leave(&self, victim: &Victim, why: &Stuck) {
         mark!(SegmentStuck);
-        self.shell.state.borrow_mut().on_stuck(victim.segment());
+        let (segment, what) = (victim.segment(), why.to_string());
+        let in_it = matches!(why, Stuck::Groups | Stuck::Record | Stuck::Open(_));
+        if in_it {
+            let spot = Spot {
+                file: BadFile::Segment(segment),
+                // The group that begins here, or something in it.
+                offset: victim.offset,
+                bytes: PAGE_BYTES as u64,
+            };
+            self.shell.note(Bad::checksum(spot, &what, None));
+        }
+        self.shell
+            .state
+            .borrow_mut()
+            .damage()
+            .on_stuck(segment, what);
+        self.shell.damaged.notify();
     }
 }

@@ -3,12 +3,14 @@
 //! A file that the manifest does not name is rubbish, unless it holds a group of this log: then the manifest has lost
 //! an edit that was durable, and the shard does not start.
 
+use super::damage::Damage;
 use super::log::format::LOG_FORMAT;
 use super::log::group::{self, LogId, NoGroup};
 use super::log::segment;
 use super::manifest::{self, Manifest, State as ManifestState, TableRow};
 use super::manifest_codec::Edit;
 use super::outcome::OpenError;
+use super::quarantine;
 use super::recovery;
 use super::runs::{Run, Runs};
 use super::shell::Shell;
@@ -74,7 +76,9 @@ pub(super) async fn open(
         }
     }
     manifest.remove_older().await?;
-    let state = State::new(options, replayed, runs);
+    let noted = quarantine::load(disk, manifest.state()).await?;
+    let damage = Damage::of_earlier_lives(noted);
+    let state = State::new(options, replayed, runs, damage);
     let shell = Rc::new(Shell::new(runtime, disk, state, manifest));
     shell.prepare_one().await;
     if let Some(poisoned) = shell.poisoned() {

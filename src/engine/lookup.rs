@@ -1,5 +1,6 @@
 //! Questions that the disk must answer: the entry of one key, the entries behind a key.
 
+use super::damage::{Bad, BadFile, Spot};
 use super::entry::{Entry, GroupNumber};
 use super::key::{Key, KeyRef};
 use super::outcome::{Lookup, Unsure};
@@ -42,11 +43,13 @@ impl Shell {
                         self.state.borrow_mut().cache_block(name, block.clone());
                         block
                     }
-                    Err(unsure) => return Lookup::Unsure(unsure),
+                    Err(bad) => return Lookup::Unsure(self.note(bad)),
                 },
             };
-            if let Some(found) = probe.on_block(key, &block) {
-                return found;
+            match probe.on_block(key, &block) {
+                Ok(Some(found)) => return found,
+                Ok(None) => {}
+                Err(bad) => return Lookup::Unsure(self.note(bad)),
             }
         }
         Lookup::Absent
@@ -65,7 +68,8 @@ impl Shell {
         };
         let mut merged = Merged::new(runs.iter(), after);
         for _ in 0..limit {
-            let Some((key, entry)) = merged.next().await? else {
+            let next = merged.next().await.map_err(|bad| self.note(bad))?;
+            let Some((key, entry)) = next else {
                 break;
             };
             let entry = || {
@@ -104,7 +108,18 @@ impl RunCursor {
         }
     }
 
-    async fn next(&mut self) -> Result<Option<(Key, TableEntry)>, Unsure> {
+    /// The tables of the run are not what was written together.
+    fn out_of_order(&self) -> Bad {
+        let table = self.tables.front().map(|cursor| cursor.table().summary());
+        let spot = Spot {
+            file: BadFile::Table(table.map_or(0, |table| table.number)),
+            offset: 0,
+            bytes: table.map_or(0, |table| table.bytes),
+        };
+        Bad::checksum(spot, "the tables of a run are out of order", None)
+    }
+
+    async fn next(&mut self) -> Result<Option<(Key, TableEntry)>, Bad> {
         while let Some(table) = self.tables.front_mut() {
             if let Some(found) = table.next().await? {
                 return Ok(Some(found));
@@ -133,7 +148,7 @@ impl Merged {
         }
     }
 
-    pub(super) async fn next(&mut self) -> Result<Option<(Key, TableEntry)>, Unsure> {
+    pub(super) async fn next(&mut self) -> Result<Option<(Key, TableEntry)>, Bad> {
         if !self.started {
             for (cursor, head) in &mut self.runs {
                 *head = cursor.next().await?;
@@ -149,7 +164,7 @@ impl Merged {
         let found = self.runs[newest].1.take().expect("it was just looked at");
         // Only damage puts the tables of a run out of order.
         if self.last.as_ref().is_some_and(|last| *last >= found.0) {
-            return Err(Unsure::Checksum);
+            return Err(self.runs[newest].0.out_of_order());
         }
         self.last = Some(found.0.clone());
         for (cursor, head) in &mut self.runs {

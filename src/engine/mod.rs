@@ -9,6 +9,7 @@
 mod cache;
 mod collection;
 mod compaction;
+mod damage;
 mod directory;
 mod entry;
 mod flush;
@@ -24,6 +25,7 @@ mod manifest_format;
 mod memtable;
 mod outcome;
 mod probe;
+mod quarantine;
 mod recovery;
 mod run_writer;
 mod runs;
@@ -38,10 +40,12 @@ use crate::base::limits::SEGMENT_BYTES_MIN;
 use crate::runtime::Runtime;
 use crate::runtime::disk::Disk;
 pub use collection::{Stuck, Survivor, Victim};
+pub use damage::{Bad, News, Report as DamageReport};
 pub use entry::{Entry, GroupNumber, Location, NewValue, Place};
 pub use log::format::LOG_FORMAT;
-pub use log::segment::DIRECTORY as LOG_DIRECTORY;
+pub use log::segment::{DIRECTORY as LOG_DIRECTORY, name as segment_name};
 pub use outcome::{AppendRefused, Lookup, OpenError, Poisoned, Unsure};
+pub use quarantine::name as quarantine_name;
 use std::rc::Rc;
 
 /// What the caller sets.

@@ -2,9 +2,9 @@
 //! answer. Whoever drives it takes blocks from the cache, or from the disk.
 
 use super::Lookup;
+use super::damage::Bad;
 use super::entry::{Entry, GroupNumber};
 use super::key::KeyRef;
-use super::outcome::Unsure;
 use super::runs::Runs;
 use super::table::{BlockName, Search, Table};
 use crate::base::marks::mark;
@@ -43,27 +43,27 @@ impl Probe {
     }
 
     /// `bytes`: of the block wanted, verified. An answer, or another block is wanted.
-    pub fn on_block(&mut self, key: KeyRef<'_>, bytes: &[u8]) -> Option<Lookup> {
-        let (table, _) = self.wanted().expect("a block was wanted");
+    pub fn on_block(&mut self, key: KeyRef<'_>, bytes: &[u8]) -> Result<Option<Lookup>, Bad> {
+        let (table, name) = self.wanted().expect("a block was wanted");
         match table.search(bytes, key) {
             Ok(Search::Found(found)) => {
                 mark!(FoundInTable);
-                return Some(Lookup::Found(Rc::new(Entry {
+                return Ok(Some(Lookup::Found(Rc::new(Entry {
                     object: Rc::new(found.object),
                     mine: found.mine,
                     group: GroupNumber(0),
-                })));
+                }))));
             }
             Ok(Search::Next) => {
                 self.blocks.pop_front();
             }
             Ok(Search::Absent) => self.blocks.clear(),
-            Err(_) => return Some(Lookup::Unsure(Unsure::Checksum)),
+            Err(damaged) => return Err(Bad::checksum(Bad::block(name), damaged.0, None)),
         }
         if self.blocks.is_empty() {
             self.tables.pop_front();
             self.enter(key);
         }
-        self.wanted().is_none().then_some(Lookup::Absent)
+        Ok(self.wanted().is_none().then_some(Lookup::Absent))
     }
 }

@@ -1,5 +1,6 @@
 //! The engine between its waits: the one file that holds its cell. No borrow lives across an await.
 
+use super::damage::{Bad, BadFile, Spot};
 use super::directory;
 use super::entry::{Entry, GroupNumber, Location, NewValue, Place};
 use super::key::{Key, KeyRef};
@@ -11,7 +12,7 @@ use super::manifest::{Manifest, Sealed};
 use super::outcome::{AppendRefused, Lookup, Poisoned, Unsure};
 use super::state::{Purpose, State};
 use super::table::TableId;
-use super::{Engine, Statistics};
+use super::{DamageReport, Engine, Statistics};
 use crate::base::limits::{BULK_READ_BYTES_MAX, DISK_FULL_RETRY_MS, IDLE_MARK_MS, PAGE_BYTES};
 use crate::base::planted::planted;
 use crate::base::units::UnixMillis;
@@ -44,6 +45,8 @@ pub(super) struct Shell {
     pub(super) merges: Notify,
     /// Wakes whoever collects: there may be a victim.
     pub(super) collects: Notify,
+    /// Wakes whoever tells of damage.
+    pub(super) damaged: Notify,
     /// Wakes what waits for the disk to have room.
     pub(super) room: Notify,
     /// Wakes `close`.
@@ -63,6 +66,7 @@ impl Shell {
             flushes: Notify::default(),
             merges: Notify::default(),
             collects: Notify::default(),
+            damaged: Notify::default(),
             room: Notify::default(),
             reported: Cell::new(state.durable()),
             state: RefCell::new(state),
@@ -84,6 +88,13 @@ impl Shell {
         spawn(Box::pin(async move { flushing.keep_flushing().await }));
         spawn(Box::pin(async move { merging.keep_merging().await }));
         spawn(Box::pin(async move { counting.count_usage().await }));
+    }
+
+    /// A reader met a place that it could not read: what it answers.
+    pub(super) fn note(&self, bad: Bad) -> Unsure {
+        let unsure = self.state.borrow_mut().damage().note(bad);
+        self.damaged.notify();
+        unsure
     }
 
     pub(super) fn serves(&self) -> bool {
@@ -309,21 +320,32 @@ impl Shell {
         sibling: u16,
     ) -> Result<Rc<[u8]>, Unsure> {
         let file = self.state.borrow().file(key, location.segment)?;
+        let spot = Spot {
+            file: BadFile::Segment(location.segment),
+            offset: location.offset(),
+            bytes: location.bytes.into(),
+        };
         let from = location.offset() / PAGE_BYTES as u64 * PAGE_BYTES as u64;
         let end = location.offset() + u64::from(location.bytes);
         let end = end.next_multiple_of(PAGE_BYTES as u64);
         if end > file.len() {
-            return Err(Unsure::Checksum);
+            let what = "a record ends behind its segment";
+            return Err(self.note(Bad::checksum(spot, what, None)));
         }
         let mut bytes = Vec::new();
         while from + (bytes.len() as u64) < end {
             let at = from + bytes.len() as u64;
             let len = (end - at).min(BULK_READ_BYTES_MAX as u64) as usize;
-            let piece = file.read_at(at, len).await.map_err(|_| Unsure::Read)?;
+            let piece = file.read_at(at, len).await;
+            let piece = piece.map_err(|error| self.note(Bad::read(spot, &error)))?;
             bytes.extend_from_slice(&piece[..len]);
         }
         let record = &bytes[(location.offset() - from) as usize..];
-        let value = verify(record, key, dot, location, sibling).ok_or(Unsure::Checksum)?;
+        let Some(value) = verify(record, key, dot, location, sibling) else {
+            let sums = record::sums(location.segment, location.offset_words, record);
+            let what = "a record or its value fails its checksum";
+            return Err(self.note(Bad::checksum(spot, what, sums)));
+        };
         // The log may have been poisoned meanwhile: then nothing is served.
         if let Some(unsure) = self.state.borrow().unsure(key) {
             return Err(unsure);
@@ -362,7 +384,11 @@ impl Engine {
         if self.shell.runtime.simulated_delay() {
             return Lookup::MustRead;
         }
-        self.shell.state.borrow_mut().lookup(key)
+        let found = self.shell.state.borrow_mut().lookup(key);
+        if let Lookup::Unsure(_) = found {
+            self.shell.damaged.notify();
+        }
+        found
     }
 
     /// The answer to `MustRead`; never `MustRead`. What it says held when the read began: only the key's turn keeps
@@ -462,6 +488,11 @@ impl Engine {
 
     pub fn poisoned(&self) -> Option<Poisoned> {
         self.shell.poisoned()
+    }
+
+    /// What is known to be damaged.
+    pub fn damage(&self) -> DamageReport {
+        self.shell.state.borrow().damage_report()
     }
 
     pub fn statistics(&self) -> Statistics {

@@ -3,6 +3,7 @@
 mod background;
 
 use super::cache::{Cache, ValueName};
+use super::damage::{Damage, Report};
 use super::entry::{Entry, GroupNumber, Location, NewValue, Place};
 use super::frozen::Frozen;
 use super::key::{Key, KeyRef};
@@ -70,11 +71,10 @@ pub struct State {
     replay_segment: Option<u32>,
     highest_table: Option<u32>,
     log: LogId,
-    /// Segments that cannot be collected: something in them cannot be read, or not be told to be dead.
-    stuck: BTreeSet<u32>,
     /// Segments whose copies found no room; others are tried first.
     postponed: BTreeSet<u32>,
     damaged: Arcs,
+    damage: Damage,
     next_sequence: u64,
     poisoned: Option<Poisoned>,
     closed: bool,
@@ -86,7 +86,7 @@ pub struct State {
 }
 
 impl State {
-    pub fn new(options: Options, replayed: Replayed, runs: Runs) -> State {
+    pub fn new(options: Options, replayed: Replayed, runs: Runs, damage: Damage) -> State {
         let log = LogId {
             identity: replayed.state.identity,
             shard: options.shard,
@@ -111,10 +111,10 @@ impl State {
             segments: replayed.state.segments.clone(),
             highest_table: replayed.state.highest_table,
             log,
-            stuck: BTreeSet::new(),
             postponed: BTreeSet::new(),
             files: replayed.files,
             damaged: replayed.state.damaged,
+            damage,
             next_sequence: replayed.next_sequence,
             poisoned: None,
             closed: false,
@@ -140,11 +140,26 @@ impl State {
             let Some(block) = self.cache.get(name) else {
                 return Lookup::MustRead;
             };
-            if let Some(found) = probe.on_block(key, &block) {
-                return found;
+            match probe.on_block(key, &block) {
+                Ok(Some(found)) => return found,
+                Ok(None) => {}
+                Err(bad) => return Lookup::Unsure(self.damage.note(bad)),
             }
         }
         Lookup::Absent
+    }
+
+    pub fn damage(&mut self) -> &mut Damage {
+        &mut self.damage
+    }
+
+    pub fn damage_report(&self) -> Report {
+        let arcs_unsure = self
+            .damaged
+            .iter()
+            .map(|word| word.count_ones())
+            .sum::<u32>();
+        self.damage.report(arcs_unsure.into())
     }
 
     /// The newest entry, if it is in no table yet.

@@ -10,7 +10,9 @@ use crate::base::limits::{
 };
 use crate::base::marks::mark;
 use crate::base::planted::planted;
-use crate::engine::{AppendRefused, Engine, Entry, GroupNumber, Lookup, Survivor, Unsure, Victim};
+use crate::engine::{
+    AppendRefused, Engine, Entry, GroupNumber, Lookup, Stuck, Survivor, Unsure, Victim,
+};
 use crate::runtime::Runtime;
 use futures_util::{StreamExt, stream};
 use std::rc::Rc;
@@ -19,7 +21,7 @@ use std::time::Duration;
 /// Why a segment was left before its end.
 enum Left {
     /// Something in it cannot be read, or the index cannot say whether a record lives.
-    Stuck,
+    Stuck(Stuck),
     /// The disk or memory is full: others may need no copies.
     NoRoom,
     /// The log is poisoned.
@@ -30,7 +32,7 @@ impl From<Unsure> for Left {
     fn from(unsure: Unsure) -> Left {
         match unsure {
             Unsure::Poisoned => Left::Poisoned,
-            _ => Left::Stuck,
+            _ => Left::Stuck(Stuck::Index),
         }
     }
 }
@@ -51,9 +53,9 @@ pub async fn collect(shared: SharedShard, engine: Engine, runtime: Runtime) {
             Ok(()) => match mover.engine.free(&victim).await {
                 Ok(true) => {}
                 Ok(false) => mover.pause(COLLECT_RETRY_MS).await,
-                Err(_) => mover.engine.leave(&victim),
+                Err(why) => mover.engine.leave(&victim, &why),
             },
-            Err(Left::Stuck) => mover.engine.leave(&victim),
+            Err(Left::Stuck(why)) => mover.engine.leave(&victim, &why),
             Err(Left::NoRoom) => {
                 mover.engine.postpone(&victim);
                 mover.pause(COLLECT_RETRY_MS).await;
@@ -88,7 +90,7 @@ impl Mover {
             let mut batch = Vec::new();
             let mut bytes = 0;
             while bytes < COLLECT_BATCH_BYTES
-                && let Some(survivors) = victim.next().await.map_err(|_| Left::Stuck)?
+                && let Some(survivors) = victim.next().await.map_err(Left::Stuck)?
             {
                 bytes += survivors.iter().map(Survivor::bytes).sum::<usize>();
                 batch.extend(survivors);
@@ -159,7 +161,7 @@ impl Mover {
             }
             Err(AppendRefused::Unsure(unsure)) => Err(unsure.into()),
             // Segments were larger when it was written.
-            Err(AppendRefused::RecordTooLarge) => Err(Left::Stuck),
+            Err(AppendRefused::RecordTooLarge) => Err(Left::Stuck(Stuck::TooLarge)),
             Err(AppendRefused::DiskFull | AppendRefused::MemoryFull) => Err(Left::NoRoom),
             Err(AppendRefused::Overloaded) => Ok(None),
         }
@@ -173,7 +175,7 @@ impl Mover {
         match found {
             Lookup::Found(entry) => Ok(entry),
             // No key is ever forgotten: an index that does not know it is not believed.
-            Lookup::Absent => Err(Left::Stuck),
+            Lookup::Absent => Err(Left::Stuck(Stuck::Index)),
             Lookup::Unsure(unsure) => Err(unsure.into()),
             Lookup::MustRead => unreachable!("lookup_slow answers"),
         }

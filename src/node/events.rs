@@ -2,7 +2,8 @@
 
 use super::config::Ports;
 use crate::base::units::{HumanBytes, Nanos};
-use crate::engine::{AppendRefused, Poisoned, Recovery};
+use crate::engine::{AppendRefused, Bad, Poisoned, Recovery};
+use crate::runtime::disk::DiskError;
 use crate::runtime::log::{Event, Level, Seldom};
 use crate::runtime::net::Door;
 use std::net::SocketAddr;
@@ -67,6 +68,66 @@ pub fn damaged(shard: u16, recovery: &Recovery) -> Option<Event> {
     );
     let event = Event::new(Level::Error, "damaged", message);
     Some(event.with("shard", u64::from(shard)).with("groups", groups))
+}
+
+/// A place of a file cannot be read; `unnoted`: why it could not be noted; `places`: how many since this was told last.
+pub fn unreadable(shard: u16, bad: &Bad, unnoted: Option<DiskError>, places: u64) -> Event {
+    let spot = bad.spot;
+    let (file, offset, bytes) = (spot.file.name(), spot.offset, HumanBytes(spot.bytes));
+    let mut message = format!(
+        "UNREADABLE: shard {shard}: {file}, {bytes} at byte {offset}: {}; what needs it answers an error, the rest is \
+         served; check the disk (run: dmesg), then see 'armilla status'",
+        bad.what
+    );
+    if let Some(error) = unnoted {
+        message += &format!("; a restart will not know of it before it is met again: {error}");
+    }
+    let event = Event::new(Level::Error, "unreadable", message)
+        .with("shard", u64::from(shard))
+        .with("file", file)
+        .with("offset", offset)
+        .with("bytes", spot.bytes)
+        .with("what", bad.what.clone())
+        .with("places", places);
+    match bad.sums {
+        Some(sums) => event
+            .with("checksum_stated", format!("{:08x}", sums.stated))
+            .with("checksum_found", format!("{:08x}", sums.found)),
+        None => event,
+    }
+}
+
+/// A segment is not given back in this life; `segments`: how many since this was told last.
+pub fn segment_stuck(shard: u16, segment: u32, why: &str, segments: u64) -> Event {
+    let file = crate::engine::segment_name(segment);
+    let message = format!(
+        "shard {shard} cannot collect {file}: {why}; it keeps its disk space until a restart tries again"
+    );
+    Event::new(Level::Error, "segment_stuck", message)
+        .with("shard", u64::from(shard))
+        .with("file", file)
+        .with("why", why.to_owned())
+        .with("segments", segments)
+}
+
+/// What lives in the segments could not be counted.
+pub fn collection_stopped(shard: u16) -> Event {
+    let message = format!(
+        "shard {shard} collects no segment: a part of its index cannot be read, so nobody can tell what lives; \
+         its disk use only grows until that is repaired and it is restarted"
+    );
+    let event = Event::new(Level::Error, "collection_stopped", message);
+    event.with("shard", u64::from(shard))
+}
+
+/// Tables that are not merged in this life.
+pub fn merge_stuck(shard: u16, runs: u64) -> Event {
+    let message = format!(
+        "shard {shard} leaves {runs} run(s) of tables unmerged: a block of them cannot be read; lookups get slower"
+    );
+    Event::new(Level::Error, "merge_stuck", message)
+        .with("shard", u64::from(shard))
+        .with("runs", runs)
 }
 
 /// All shards serve.

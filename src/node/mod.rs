@@ -11,6 +11,7 @@ mod collect;
 pub mod config;
 pub mod connection;
 mod crossing;
+mod damage;
 pub mod events;
 mod gathering;
 mod intake;
@@ -223,6 +224,9 @@ pub async fn run_inspected(
     );
     let collect = collect::collect(shard.clone(), engine.clone(), runtime.clone());
     runtime.spawn(Queue::Background, collect);
+    let own = shard.borrow().mailbox.shard();
+    let tell = damage::tell(own, engine.clone(), runtime.clone());
+    runtime.spawn(Queue::Background, tell);
     runtime.spawn(Queue::Foreground, deadlines(shard.clone(), runtime.clone()));
     announce(Announce::Ready {
         identity: &identity,

@@ -1,5 +1,6 @@
 //! What a node says of itself: to `armilla status`, and to the admin port.
 
+use super::damage;
 use super::shard::Shard;
 use crate::wire::message::Status;
 use serde_json::{Value, json};
@@ -196,6 +197,7 @@ pub fn row(shard: &Shard) -> Value {
             "segments_collected": s.segments_collected,
             "bytes_relocated": s.bytes_relocated,
         });
+        row["damage"] = damage::report(&store.engine.damage());
         if let Some(poisoned) = store.engine.poisoned() {
             row["poisoned"] = json!(poisoned.to_string());
         }
@@ -224,7 +226,7 @@ pub fn report(shard: &Shard, rows: Vec<Value>) -> Value {
     report
 }
 
-/// Adds the counts of a row; texts that the node has not are taken over, those of its own stay.
+/// Adds the counts of a row, and its lists; texts that the node has not are taken over, those of its own stay.
 fn add(total: &mut Value, row: &Value) {
     let Some(members) = row.as_object() else {
         return;
@@ -234,6 +236,11 @@ fn add(total: &mut Value, row: &Value) {
             Value::Number(count) => {
                 let before = total[name].as_u64().unwrap_or(0);
                 total[name] = json!(before + count.as_u64().unwrap_or(0));
+            }
+            Value::Array(more) => {
+                let mut all = total[name].as_array().cloned().unwrap_or_default();
+                all.extend(more.iter().cloned());
+                total[name] = Value::Array(all);
             }
             Value::Object(_) => add(&mut total[name], value),
             other if total[name].is_null() => total[name] = other.clone(),

@@ -1,5 +1,6 @@
 //! Real processes: a node on real sockets and a real disk, the command line against it, and kill -9.
 
+mod damage;
 mod doctor;
 mod harness;
 mod hostile;

@@ -8,7 +8,11 @@ const SEEDS_MAX: u64 = 300;
 const OPERATIONS: u64 = 1_000;
 
 /// Bugs that need rot on the disk to show: tests of the engine catch them.
-const CAUGHT_ELSEWHERE: &[Planted] = &[Planted::RottenRecordCopied, Planted::FreedUnread];
+const CAUGHT_ELSEWHERE: &[Planted] = &[
+    Planted::RottenRecordCopied,
+    Planted::FreedUnread,
+    Planted::QuarantineForgotten,
+];
 
 #[test]
 fn every_planted_bug_is_caught() {

@@ -3,12 +3,13 @@
 use super::pick::{Size, pick};
 use crate::base::marks::mark;
 use crate::base::planted::planted;
+use crate::engine::key::Key;
 use crate::engine::lookup::Merged;
 use crate::engine::manifest_codec::Edit;
 use crate::engine::run_writer::RunWriter;
 use crate::engine::runs::Run;
 use crate::engine::shell::Shell;
-use crate::engine::table;
+use crate::engine::table::{self, TableEntry};
 use crate::runtime::disk::DiskError;
 use std::collections::BTreeSet;
 
@@ -55,6 +56,11 @@ impl Shell {
                 Ok(()) => mark!(Merged),
                 Err(Failed::Unreadable) => {
                     mark!(MergeUnreadable);
+                    self.state
+                        .borrow_mut()
+                        .damage()
+                        .on_merge_stuck(count as u64);
+                    self.damaged.notify();
                     stuck.extend(inputs.iter().map(|run| run.number));
                 }
                 Err(Failed::Disk(error)) => self.on_background_error(error).await,
@@ -112,12 +118,19 @@ impl Shell {
         Ok(())
     }
 
+    async fn merged_next(&self, merged: &mut Merged) -> Result<Option<(Key, TableEntry)>, Failed> {
+        merged.next().await.map_err(|bad| {
+            self.note(bad);
+            Failed::Unreadable
+        })
+    }
+
     async fn write_merged(&self, writer: &mut RunWriter<'_>, inputs: &[Run]) -> Result<(), Failed> {
         let mut merged = match planted!(MergeOldestWins) {
             true => Merged::new(inputs.iter().rev(), None),
             false => Merged::new(inputs.iter(), None),
         };
-        while let Some((key, entry)) = merged.next().await.map_err(|_| Failed::Unreadable)? {
+        while let Some((key, entry)) = self.merged_next(&mut merged).await? {
             writer.add(key.as_ref(), &entry.object, entry.mine).await?;
             if self.runtime.should_yield() {
                 self.runtime.yield_now().await;

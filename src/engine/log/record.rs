@@ -11,6 +11,7 @@ use crate::base::units::UnixMillis;
 use crate::causal::dot::{Actor, Dot, Incarnation};
 use crate::causal::object::{Kind, Object, OperationId, Sibling};
 use crate::causal::version_vector::VersionVector;
+use crate::engine::damage::Sums;
 use crate::engine::entry::{Location, NewValue, Place};
 use crate::engine::key::KeyRef;
 use crate::ring::position::Position;
@@ -156,6 +157,18 @@ impl<'a> NewRecord<'a> {
 pub fn checksum(segment: u32, offset_words: u32, record: &[u8]) -> u32 {
     let place = crc32c(bytemuck::bytes_of(&[segment, offset_words]));
     crc32c_append(place, &record[4..])
+}
+
+/// The checksum that a record at this place carries, and the one that its bytes have; `None`: it has no length.
+pub fn sums(segment: u32, offset_words: u32, record: &[u8]) -> Option<Sums> {
+    let header = record.get(..RECORD_HEADER_BYTES)?;
+    let header: RecordHeader = bytemuck::pod_read_unaligned(header);
+    let record = record.get(..header.bytes as usize)?;
+    let whole = record.len() >= RECORD_HEADER_BYTES;
+    whole.then(|| Sums {
+        stated: header.crc,
+        found: checksum(segment, offset_words, record),
+    })
 }
 
 fn sibling_header(sibling: &Sibling<NewValue<'_>>) -> SiblingHeader {

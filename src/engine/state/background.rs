@@ -99,7 +99,7 @@ impl State {
             .take_while(|segment| segment.number != from);
         let takes = |segment: &&Segment| {
             let number = segment.number;
-            let left = self.stuck.contains(&number) || self.postponed.contains(&number);
+            let left = self.damage.is_stuck(number) || self.postponed.contains(&number);
             self.sealed.contains_key(&number) && !left
         };
         let candidates: Vec<Segment> = before.filter(takes).copied().collect();
@@ -111,11 +111,6 @@ impl State {
             return None;
         };
         Some((self.sealed[&number], self.files.get(&number)?.clone()))
-    }
-
-    /// This segment is not collected in this life.
-    pub fn on_stuck(&mut self, segment: u32) {
-        self.stuck.insert(segment);
     }
 
     /// There was no room for what lives in it: the others come first.

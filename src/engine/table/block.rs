@@ -8,6 +8,7 @@ use super::name::{BlockName, TableId};
 use crate::base::checksum::{crc32c, crc32c_append};
 use crate::base::limits::{PAGE_BYTES, TABLE_BLOCK_PAGES_MAX};
 use crate::causal::dot::Incarnation;
+use crate::engine::damage::Sums;
 use crate::engine::key::KeyRef;
 use std::cmp::Ordering;
 
@@ -89,6 +90,17 @@ fn checksum(id: TableId, page: u32, block: &[u8]) -> u32 {
     let rest = [u32::from(id.shard), id.number, page];
     let place = crc32c_append(place, bytemuck::bytes_of(&rest));
     crc32c_append(place, &block[BLOCK_CRC_FROM..])
+}
+
+/// The checksum that a block at this place carries, and the one that its bytes have; `None`: it is too short for one.
+pub fn sums(id: TableId, page: u32, block: &[u8]) -> Option<Sums> {
+    let stated = block
+        .first_chunk()
+        .filter(|_| block.len() >= BLOCK_HEADER_BYTES)?;
+    Some(Sums {
+        stated: u32::from_le_bytes(*stated),
+        found: checksum(id, page, block),
+    })
 }
 
 /// Gives a block at this place the checksum that it must carry.

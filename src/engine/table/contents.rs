@@ -1,6 +1,6 @@
 //! What an open table keeps in memory: where its blocks lie, and how a key is looked for in them.
 
-use super::block::{Block, Search};
+use super::block::{self, Block, Search};
 use super::builder::Summary;
 use super::filter::Filter;
 use super::format::*;
@@ -10,6 +10,7 @@ use super::{Damaged, dictionary};
 use crate::base::checksum::crc32c;
 use crate::base::limits::PAGE_BYTES;
 use crate::causal::dot::Incarnation;
+use crate::engine::damage::Bad;
 use crate::engine::key::KeyRef;
 use crate::ring::position::Position;
 
@@ -84,6 +85,12 @@ impl Contents {
     /// and searched.
     pub fn verify(&self, block: BlockName, bytes: &[u8]) -> Result<(), Damaged> {
         Block::verify(self.id, block, bytes).map(drop)
+    }
+
+    /// What is wrong with a block, for who keeps a list of it.
+    pub fn bad_block(&self, block: BlockName, bytes: &[u8], damaged: Damaged) -> Bad {
+        let sums = block::sums(self.id, block.page, bytes);
+        Bad::checksum(Bad::block(block), damaged.0, sums)
     }
 
     /// Looks for the key in the bytes of a block of `blocks(key.position)` that `verify` has checked.

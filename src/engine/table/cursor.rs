@@ -4,8 +4,8 @@ use super::entry_codec::TableEntry;
 use super::file::Table;
 use super::walk::Walk;
 use crate::base::limits::{PAGE_BYTES, TABLE_READ_AHEAD_BYTES};
+use crate::engine::damage::{Bad, BadFile, Spot};
 use crate::engine::key::{Key, KeyRef};
-use crate::engine::outcome::Unsure;
 use crate::ring::position::Position;
 use crate::runtime::buffer::PageBuffer;
 use std::ops::{Bound, Range};
@@ -46,17 +46,21 @@ impl Cursor {
     }
 
     /// The next entry; `None` at the end of the table.
-    pub async fn next(&mut self) -> Result<Option<(Key, TableEntry)>, Unsure> {
+    pub async fn next(&mut self) -> Result<Option<(Key, TableEntry)>, Bad> {
         while let Some(block) = self.walk.wanted(self.table.contents()) {
             let bytes = self.fetch(block).await?;
             let window = self.window.as_ref().expect("it was fetched");
-            match self.walk.next_in(self.table.contents(), &window[bytes]) {
+            let contents = self.table.contents();
+            let bytes = &window[bytes];
+            match self.walk.next_in(contents, bytes) {
                 Ok(Some(found)) => return Ok(Some(found)),
                 Ok(None) => {}
                 Err(damaged) => {
+                    let name = contents.block_name(block);
+                    let bad = contents.bad_block(name, bytes, damaged);
                     // The next try reads it again.
                     self.window = None;
-                    return Err(damaged.into());
+                    return Err(bad);
                 }
             }
         }
@@ -65,7 +69,7 @@ impl Cursor {
     }
 
     /// Sees that the window holds the block; where in it.
-    async fn fetch(&mut self, block: usize) -> Result<Range<usize>, Unsure> {
+    async fn fetch(&mut self, block: usize) -> Result<Range<usize>, Bad> {
         let index = self.table.contents().index();
         let pages = index.pages(block);
         let held = self.window.as_ref().is_some_and(|window| {
@@ -80,7 +84,12 @@ impl Cursor {
             let offset = u64::from(pages.start) * PAGE_BYTES as u64;
             let len = (end - pages.start) as usize * PAGE_BYTES;
             let read = self.table.file().read_bulk_at(offset, len).await;
-            let window = read.map_err(|_| Unsure::Read)?;
+            let spot = Spot {
+                file: BadFile::Table(self.table.id().number),
+                offset,
+                bytes: len as u64,
+            };
+            let window = read.map_err(|error| Bad::read(spot, &error))?;
             assert_eq!(window.len(), len);
             self.window = Some(window);
             self.window_page = pages.start;

@@ -11,18 +11,13 @@ use crate::base::limits::{BULK_READ_BYTES_MAX, PAGE_BYTES};
 use crate::base::planted::planted;
 use crate::causal::dot::Dot;
 use crate::causal::object::Object;
+use crate::engine::damage::Bad;
 use crate::engine::entry::Place;
 use crate::engine::key::KeyRef;
-use crate::engine::outcome::{OpenError, Unsure};
+use crate::engine::outcome::OpenError;
 use crate::ring::position::Position;
 use crate::runtime::disk::{Disk, DiskError, File, Open, Persist};
 use std::rc::Rc;
-
-impl From<Damaged> for Unsure {
-    fn from(_: Damaged) -> Unsure {
-        Unsure::Checksum
-    }
-}
 
 /// A table that is being written. Nothing of it counts before the manifest names it; after an error, or if it is
 /// dropped, its file is rubbish under its name.
@@ -178,7 +173,7 @@ impl Table {
     }
 
     /// Reads a block and checks it. `bulk`: for background work, which yields to the foreground.
-    pub async fn read_block(&self, block: BlockName, bulk: bool) -> Result<Rc<[u8]>, Unsure> {
+    pub async fn read_block(&self, block: BlockName, bulk: bool) -> Result<Rc<[u8]>, Bad> {
         assert_eq!(block.table, self.id().number);
         let offset = u64::from(block.page) * PAGE_BYTES as u64;
         let len = block.pages as usize * PAGE_BYTES;
@@ -187,8 +182,9 @@ impl Table {
         } else {
             self.file.read_at(offset, len).await
         };
-        let buffer = read.map_err(|_| Unsure::Read)?;
-        self.contents.verify(block, &buffer[..len])?;
+        let buffer = read.map_err(|error| Bad::read(Bad::block(block), &error))?;
+        let verified = self.contents.verify(block, &buffer[..len]);
+        verified.map_err(|damaged| self.contents.bad_block(block, &buffer[..len], damaged))?;
         Ok(Rc::from(&buffer[..len]))
     }
 }

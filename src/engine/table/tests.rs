@@ -63,8 +63,9 @@ async fn search(table: &Table, key: KeyRef<'_>) -> Result<Option<TableEntry>, Un
         return Ok(None);
     }
     for block in table.blocks(key.position) {
-        let bytes = table.read_block(block, false).await?;
-        match table.search(&bytes, key)? {
+        let read = table.read_block(block, false).await;
+        let bytes = read.map_err(|bad| bad.unsure())?;
+        match table.search(&bytes, key).map_err(|_| Unsure::Checksum)? {
             Search::Found(entry) => return Ok(Some(entry)),
             Search::Absent => return Ok(None),
             Search::Next => {}
@@ -76,7 +77,7 @@ async fn search(table: &Table, key: KeyRef<'_>) -> Result<Option<TableEntry>, Un
 async fn scan(table: &Rc<Table>, from: Bound<Key>) -> Result<Vec<(Key, TableEntry)>, Unsure> {
     let mut cursor = Cursor::new(table.clone(), from);
     let mut found = Vec::new();
-    while let Some(entry) = cursor.next().await? {
+    while let Some(entry) = cursor.next().await.map_err(|bad| bad.unsure())? {
         found.push(entry);
     }
     Ok(found)
@@ -304,7 +305,8 @@ fn the_right_bytes_at_the_wrong_place_are_refused() {
                 .is_err()
         );
         put(&disk, 1, page(0)).await;
-        assert_eq!(table.read_block(second, false).await, Err(Unsure::Checksum));
+        let read = table.read_block(second, false).await;
+        assert_eq!(read.expect_err("it is spoilt").unsure(), Unsure::Checksum);
 
         // The same entries in a table of another number, shard or log.
         for id in [
@@ -449,8 +451,8 @@ fn a_cursor_goes_on_behind_an_error() {
             match cursor.next().await {
                 Ok(Some(entry)) => found.push(entry),
                 Ok(None) => break,
-                Err(unsure) => {
-                    assert_eq!(unsure, Unsure::Read);
+                Err(bad) => {
+                    assert_eq!(bad.unsure(), Unsure::Read);
                     errors += 1;
                 }
             }

@@ -7,6 +7,7 @@ use crate::base::limits::PAGE_BYTES;
 use crate::base::marks::{self, Mark};
 use crate::base::planted::{self, Planted};
 use crate::base::units::KIB;
+use crate::engine::Stuck;
 use crate::runtime::disk::DiskCause;
 
 pub const TINY: Sizes = Sizes {
@@ -23,8 +24,8 @@ pub async fn collect(runtime: &Runtime, engine: &Engine) -> u64 {
         loop {
             match victim.next().await {
                 Ok(None) => break,
-                Err(_) => {
-                    engine.leave(&victim);
+                Err(why) => {
+                    engine.leave(&victim, &why);
                     return freed;
                 }
                 Ok(Some(survivors)) => {
@@ -36,7 +37,7 @@ pub async fn collect(runtime: &Runtime, engine: &Engine) -> u64 {
                         let entry = match found {
                             Lookup::Found(entry) => entry,
                             Lookup::Absent | Lookup::Unsure(_) | Lookup::MustRead => {
-                                engine.leave(&victim);
+                                engine.leave(&victim, &Stuck::Index);
                                 return freed;
                             }
                         };
@@ -60,8 +61,8 @@ pub async fn collect(runtime: &Runtime, engine: &Engine) -> u64 {
         match engine.free(&victim).await {
             Ok(true) => freed += 1,
             Ok(false) => return freed,
-            Err(_) => {
-                engine.leave(&victim);
+            Err(why) => {
+                engine.leave(&victim, &why);
                 return freed;
             }
         }
@@ -92,7 +93,7 @@ fn small_histories_keep_what_was_acked() {
     assert_eq!(marks::seen(Mark::DamagedGroup), 0);
 }
 
-fn tiny_world(seed: u64) -> (Simulation, Machine, SharedLedger) {
+pub fn tiny_world(seed: u64) -> (Simulation, Machine, SharedLedger) {
     let (simulation, machine, ledger) = world(seed);
     ledger.borrow_mut().sizes = TINY;
     (simulation, machine, ledger)

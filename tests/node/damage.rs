@@ -1,0 +1,91 @@
+//! Bytes that a disk has spoilt, in the files of a real node: errors, told and listed, and never forgotten.
+
+use crate::harness::{Node, Scratch, alone, code, cpus, eventually, report, text};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::Duration;
+
+const KEYS: u64 = 40;
+
+/// Changes a byte of every page of the first segment but its first ones, which a start reads.
+fn spoil(data: &Path) {
+    let mut segments: Vec<_> = std::fs::read_dir(data.join("log"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    segments.sort();
+    let file = std::fs::OpenOptions::new();
+    let file = file
+        .clone()
+        .read(true)
+        .write(true)
+        .open(&segments[0])
+        .unwrap();
+    let pages = file.metadata().unwrap().len() / 4096;
+    for page in 0..pages {
+        let at = page * 4096 + 2000;
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, at).unwrap();
+        file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+    }
+    file.sync_all().unwrap();
+}
+
+#[test]
+fn a_rotten_value_is_an_error_that_is_told_listed_and_kept() {
+    let _alone = alone();
+    let scratch = Scratch::new("damage");
+    let data = scratch.data();
+    let notes = || std::fs::read_dir(data.join("quarantine")).map_or(0, |notes| notes.count());
+    let value = "v".repeat(3000);
+    {
+        let mut node = Node::start_with(&data, &["--cores", &cpus(1)]);
+        for key in 0..KEYS {
+            assert_eq!(code(&node.run(&["put", &format!("k{key}"), &value])), 0);
+        }
+        assert_eq!(report(&node)["damage"]["unreadable_places"], 0);
+        let shown = text(&node.run(&["status"]).stdout);
+        assert!(!shown.contains("DAMAGED"), "{shown}");
+        node.signal("-TERM");
+        assert!(node.wait(Duration::from_secs(10)).success());
+    }
+    // What was replayed is in memory: the values are read from the disk after the start, and spoilt under it.
+    let mut node = Node::start_with(&data, &["--cores", &cpus(1)]);
+    spoil(&data);
+    let got = node.run(&["get", "k7"]);
+    assert_eq!(code(&got), 3, "{}", text(&got.stderr));
+    assert!(got.stdout.is_empty());
+    eventually("the place is noted", || notes() == 1);
+    let told = node.events("unreadable");
+    assert_eq!(told.len(), 1);
+    let file = told[0]["file"].as_str().unwrap();
+    assert!(file.starts_with("log/") && told[0]["checksum_stated"].is_string());
+    let before = report(&node)["damage"].clone();
+    assert_eq!(before["unreadable_places"], 1);
+    let place = &before["places"][0];
+    assert_eq!(place["file"], file);
+    let note = std::fs::read_to_string(data.join(place["note"].as_str().unwrap())).unwrap();
+    assert!(note.contains(file), "{note}");
+    let shown = text(&node.run(&["status"]).stdout);
+    assert!(shown.contains("DAMAGED") && shown.contains(file), "{shown}");
+    // The same again is counted, and no news.
+    assert_eq!(code(&node.run(&["get", "k7"])), 3);
+    assert_eq!(report(&node)["damage"]["unreadable_reads"], 2);
+    assert_eq!((notes(), node.events("unreadable").len()), (1, 1));
+    // Other keys are taken and served.
+    assert_eq!(code(&node.run(&["put", "other", &value])), 0);
+    assert_eq!(code(&node.run(&["get", "other"])), 0);
+    node.kill_9();
+    drop(node);
+    spoil(&data);
+    // The disk gives the right bytes again, and still nobody has forgotten.
+    let node = Node::start_with(&data, &["--cores", &cpus(1)]);
+    let after = report(&node)["damage"].clone();
+    assert_eq!(after["places"][0]["file"], file);
+    assert_eq!(after["places"][0]["met"], 0);
+    assert_eq!(code(&node.run(&["get", "k7"])), 0);
+    drop(node);
+    std::fs::remove_dir_all(data.join("quarantine")).unwrap();
+    let node = Node::start_with(&data, &["--cores", &cpus(1)]);
+    assert_eq!(report(&node)["damage"]["unreadable_places"], 0);
+}
