@@ -1,6 +1,7 @@
 //! A node for tests: a text protocol over TCP, a map, and faults on purpose.
 
-use crate::session::{Answer, Session};
+use crate::environment::Server;
+use crate::session::{Answer, Ask, Session};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -95,23 +96,28 @@ pub struct FakeSession {
 }
 
 impl Session for FakeSession {
-    fn new(_: &mut Vec<u8>) -> FakeSession {
+    fn who(_: SocketAddr) -> Server {
+        Server::default()
+    }
+
+    fn new(_: &[u8], _: &mut Vec<u8>) -> FakeSession {
         FakeSession {
             next: 0,
             partial: Vec::new(),
         }
     }
 
-    fn get(&mut self, key: &str, out: &mut Vec<u8>) -> u64 {
+    fn submit(&mut self, ask: &Ask<'_>, out: &mut Vec<u8>) -> u64 {
         self.next += 1;
-        out.extend(format!("get {} {key}\n", self.next).bytes());
-        self.next
-    }
-
-    fn put(&mut self, key: &str, value: &[u8], _: u128, out: &mut Vec<u8>) -> u64 {
-        self.next += 1;
-        out.extend(format!("put {} {key} {}\n", self.next, hex(value)).bytes());
-        self.next
+        let id = self.next;
+        let line = match ask {
+            Ask::Get { key } => format!("get {id} {}\n", String::from_utf8_lossy(key)),
+            Ask::Put { key, value, .. } => {
+                format!("put {id} {} {}\n", String::from_utf8_lossy(key), hex(value))
+            }
+        };
+        out.extend(line.bytes());
+        id
     }
 
     fn receive(
@@ -125,8 +131,8 @@ impl Session for FakeSession {
             let fields: Vec<&str> = line.trim_end().split(' ').collect();
             let id = fields[1].parse().unwrap();
             match fields[0] {
-                "value" => on_answer(id, Answer::Values(&[&unhex(fields[2])])),
-                "none" => on_answer(id, Answer::Values(&[])),
+                "value" => on_answer(id, done(&[&unhex(fields[2])])),
+                "none" => on_answer(id, done(&[])),
                 "doubt" => on_answer(id, Answer::Unknown("timeout")),
                 _ => on_answer(id, Answer::Refused("full")),
             }
@@ -135,12 +141,19 @@ impl Session for FakeSession {
     }
 }
 
+fn done<'a>(values: &'a [&'a [u8]]) -> Answer<'a> {
+    Answer::Done {
+        values,
+        context: b"",
+    }
+}
+
 mod tests {
     use super::*;
     use crate::command::{execute, traffic, verify};
     use crate::options::{Command, Options};
-    use crate::plan::Findings;
-    use crate::stats::Report;
+    use crate::results::Report;
+    use crate::verifier::Findings;
     use clap::Parser;
     use std::path::PathBuf;
 
@@ -156,19 +169,25 @@ mod tests {
         Options::try_parse_from(words).unwrap().command
     }
 
-    /// Loads, runs for a second, verifies.
-    fn all(name: &str, faults: Faults) -> (Report, Findings) {
+    /// Loads, runs for a second, verifies; `more` is said to load and run.
+    fn all(name: &str, faults: Faults, more: &str) -> (Report, Findings) {
         let (server, path) = (start(faults), acked(name));
         let target = format!("--server {server} --threads 2 --connections 5 --depth 3");
-        let shape = format!("--keys 500 --value-bytes 64 --acked {}", path.display());
+        let shape = format!("--keys 500 {more} --acked {}", path.display());
         let Command::Load(load) = command(&format!("load {target} {shape}")) else {
             panic!()
         };
-        traffic::<FakeSession>(&load.target, &load.shape, None).unwrap();
-        let Command::Run(run) = command(&format!("run {target} {shape} --seconds 1")) else {
+        traffic::<FakeSession>(&load.target, &load.workload, &load.measure, None).unwrap();
+        let mix = [
+            "-p readproportion=0.4 -p updateproportion=0.3",
+            "-p insertproportion=0.1 -p readmodifywriteproportion=0.2",
+        ]
+        .join(" ");
+        let Command::Run(run) = command(&format!("run {target} {shape} {mix} --seconds 1")) else {
             panic!()
         };
-        let report = traffic::<FakeSession>(&run.target, &run.shape, Some(&run)).unwrap();
+        let report =
+            traffic::<FakeSession>(&run.target, &run.workload, &run.measure, Some(&run)).unwrap();
         let Command::Verify(options) = command(&format!("verify {} {target}", path.display()))
         else {
             panic!()
@@ -177,22 +196,40 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         let read = findings.good + findings.missing + findings.differs + findings.unread;
         assert_eq!(read, ledger.keys.len() as u64);
-        assert!(report.operations["get"].count > 0 && report.operations["put"].count > 0);
+        for kind in ["READ", "UPDATE", "INSERT", "READ-MODIFY-WRITE"] {
+            assert!(report.operations[kind].count > 0, "{kind}");
+        }
         (report, findings)
     }
 
+    fn wrong(report: &Report) -> u64 {
+        report.checks.foreign_values + report.checks.stale_gets
+    }
+
+    fn returns(report: &Report, kind: &str, how: &str) -> u64 {
+        let returns = &report.operations[kind].returns;
+        returns.get(how).copied().unwrap_or(0)
+    }
+
+    /// One field, so that updates overwrite.
+    const ONE_FIELD: &str = "--value-bytes 64";
+    /// Updates get first.
+    const FIELDS: &str = "-p fieldlength=20 -p requestdistribution=zipfian";
+
     #[test]
     fn an_honest_node_passes() {
-        let (report, findings) = all("honest", Faults::default());
-        assert_eq!((findings.good, findings.all_good()), (500, true));
-        assert_eq!(
-            report.foreign_values + report.stale_gets + report.connections_lost,
-            0
-        );
-        assert_eq!(
-            report.endings.keys().collect::<Vec<_>>(),
-            ["get ok", "put ok"]
-        );
+        for (name, more) in [("honest-one", ONE_FIELD), ("honest-fields", FIELDS)] {
+            let (report, findings) = all(name, Faults::default(), more);
+            assert!(findings.all_good() && findings.good >= 500, "{findings:?}");
+            assert_eq!(
+                wrong(&report) + report.overall.connections_lost,
+                0,
+                "{name}"
+            );
+            assert_eq!(report.overall.errors, 0, "{:?}", report.operations);
+            let seconds: u64 = report.seconds.iter().map(|second| second.operations).sum();
+            assert_eq!(seconds, report.overall.operations);
+        }
     }
 
     #[test]
@@ -203,48 +240,67 @@ mod tests {
             doubt: 40,
             ..Faults::default()
         };
-        let (report, findings) = all("cut", faults);
+        let (report, findings) = all("cut", faults, ONE_FIELD);
         assert!(findings.all_good(), "{findings:?}");
-        assert!(report.endings["put full"] > 0 && report.endings["put timeout"] > 0);
-        assert!(report.connections_lost > 0 && report.endings["put connection lost"] > 0);
-        assert_eq!(report.foreign_values + report.stale_gets, 0);
+        assert!(returns(&report, "UPDATE", "FULL") > 0);
+        assert!(returns(&report, "UPDATE", "TIMEOUT") > 0);
+        assert!(report.overall.connections_lost > 0);
+        assert!(returns(&report, "UPDATE", "CONNECTION_LOST") > 0);
+        assert_eq!(wrong(&report), 0);
     }
 
     #[test]
     fn a_node_that_forgets_is_caught() {
-        let (report, findings) = all(
-            "forget",
-            Faults {
-                forget: 20,
-                ..Faults::default()
-            },
-        );
+        let faults = Faults {
+            forget: 20,
+            ..Faults::default()
+        };
+        let (report, findings) = all("forget", faults, ONE_FIELD);
         assert!(findings.missing + findings.differs > 0, "{findings:?}");
-        assert!(report.stale_gets > 0, "and while it ran");
+        assert!(report.checks.stale_gets > 0, "and while it ran");
     }
 
     #[test]
     fn a_node_that_flips_bits_is_caught() {
-        let (report, findings) = all(
-            "flip",
-            Faults {
-                flip: 20,
-                ..Faults::default()
-            },
-        );
+        let faults = Faults {
+            flip: 20,
+            ..Faults::default()
+        };
+        let (report, findings) = all("flip", faults, ONE_FIELD);
         assert!(
             findings.differs > 0 && findings.example.is_some(),
             "{findings:?}"
         );
-        assert!(report.foreign_values > 0, "and while it ran");
+        assert!(report.checks.foreign_values > 0, "and while it ran");
     }
 
     #[test]
-    fn a_node_that_is_not_there_is_said_so() {
+    fn an_open_loop_keeps_its_rate_and_tells_both_times() {
+        let server = start(Faults::default());
+        let line = format!("run --server {server} --keys 100 --target 2000 -p operationcount=500");
+        let Command::Run(run) = command(&line) else {
+            panic!()
+        };
+        let report =
+            traffic::<FakeSession>(&run.target, &run.workload, &run.measure, Some(&run)).unwrap();
+        assert!(
+            report.overall.run_ms >= 249,
+            "500 of 2000 a second take a quarter of one"
+        );
+        // The store is empty: what is read is not there.
+        assert_eq!(report.overall.errors, 500);
+        assert_eq!(report.overall.target, Some(2000.0));
+    }
+
+    #[test]
+    fn workload_e_and_a_node_that_is_not_there_are_said_so() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let server = listener.local_addr().unwrap();
         drop(listener);
         let why = execute::<FakeSession>(command(&format!("load --server {server}"))).unwrap_err();
         assert!(why.contains("is the node started"), "{why}");
+        let e = concat!(env!("CARGO_MANIFEST_DIR"), "/workloads/workloade");
+        let why = execute::<FakeSession>(command(&format!("run -P {e}"))).unwrap_err();
+        assert!(why.contains("not implemented: hash-ordered store"), "{why}");
     }
 }

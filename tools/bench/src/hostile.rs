@@ -4,9 +4,9 @@
 //! requests are begun and replies are left unread. Then all of them go, and the node is looked at again.
 
 use crate::command;
-use crate::options::{Hostile, Run, Shape};
+use crate::options::{Hostile, Measure, Run, Workload};
+use crate::results::Report;
 use crate::session::Session;
-use crate::stats::Report;
 use armilla::client::core::Core;
 use armilla::wire::message::{Op, PutMode, Request};
 use std::fmt::Write as _;
@@ -63,22 +63,26 @@ struct Met {
 pub fn run<S: Session>(options: &Hostile) -> Result<(), String> {
     let honest = |seconds| Run {
         target: options.target.clone(),
-        shape: Shape {
-            keys: options.keys,
-            value_bytes: 100,
-            acked: None,
+        workload: Workload {
+            keys: Some(options.keys),
+            value_bytes: Some(100),
+            seed: 1,
+            ..Workload::default()
         },
-        seconds,
-        puts: 50,
-        seed: 1,
+        measure: Measure::default(),
+        seconds: Some(seconds),
+        warmup: 0,
+        puts: Some(50),
     };
+    let traffic =
+        |run: &Run| command::traffic::<S>(&run.target, &run.workload, &run.measure, Some(run));
     let run = honest(options.seconds);
     let server = options.target.server;
     // A round of each first, so that what is allocated once is there before it is counted.
-    command::traffic::<S>(&run.target, &run.shape, Some(&honest(1)))?;
+    traffic(&honest(1))?;
     bad_frames(server, options.bad_frames.min(2_000), 1, &Met::default());
     println!("\nthe honest client alone");
-    let alone = command::traffic::<S>(&run.target, &run.shape, Some(&run))?;
+    let alone = traffic(&run)?;
     std::thread::sleep(Duration::from_secs(1));
     let before = Held::of(options.pid);
     let crowd = Crowd::gather(server, options)?;
@@ -91,7 +95,7 @@ pub fn run<S: Session>(options: &Hostile) -> Result<(), String> {
     let meanwhile = std::thread::scope(|scope| {
         let frames = || bad_frames(server, options.bad_frames, options.hostile_threads, &met);
         let hostile = scope.spawn(frames);
-        let report = command::traffic::<S>(&run.target, &run.shape, Some(&run));
+        let report = traffic(&run);
         // A panic there is a bug of this program, and told by its own message.
         let _ = hostile.join();
         report
@@ -157,10 +161,15 @@ fn table(alone: &Report, meanwhile: &Report, held: [Option<Held>; 3]) -> String 
     row("resident KiB of the node", cells(|h| h.resident_kib));
     row(
         "honest requests/s",
-        [Some(alone.per_second), Some(meanwhile.per_second), None],
+        [
+            Some(alone.overall.throughput),
+            Some(meanwhile.overall.throughput),
+            None,
+        ],
     );
-    for name in ["get", "put"] {
-        let p99 = |report: &Report| report.operations.get(name).map(|o| o.p99_us);
+    for name in ["READ", "UPDATE"] {
+        let latency = |report: &Report| report.operations.get(name)?.latency_us.clone();
+        let p99 = |report: &Report| latency(report).map(|latency| latency.p99);
         let cells = [p99(alone), p99(meanwhile), None];
         row(&format!("honest {name} p99, us"), cells);
     }

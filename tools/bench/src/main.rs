@@ -1,22 +1,43 @@
-//! The load generator: closed loops of gets and puts against a node, and a check that nothing acknowledged is lost.
+//! The load generator: YCSB's workloads against a node, and a check that nothing acknowledged is lost.
 //!
-//! `command` says what is done, `plan` what is asked and what the answers mean, `driver` moves the bytes, a `session`
-//! speaks the protocol: `protocol` is Armilla's.
+//! | room | what |
+//! |---|---|
+//! | `options`, `properties`, `spec` | what is wanted: the command line, YCSB's properties, and both as one value |
+//! | `ycsb/`, `record` | YCSB's formulas: which operation, which record; and the values |
+//! | `plan`, `traffic`, `verifier` | which operation is next, the requests it takes, what the answers mean |
+//! | `floors`, `acked` | what is known of a key while a run goes on, and after it |
+//! | `driver/`, `pace` | bytes, sockets and time: an epoll loop a thread |
+//! | `session`, `protocol`, `route` | the requests as Armilla speaks them |
+//! | `stats`, `collector`, `results`, `output`, `environment` | what was measured, and how it is told |
+//! | `page/` | the same as one HTML page |
+//!
+//! Only `driver`, `command`, `hostile` and the files that write touch the world; the rest is sans-IO.
 
 mod acked;
+mod collector;
 mod command;
 mod driver;
 mod environment;
 #[cfg(test)]
 mod fake;
+mod floors;
 mod hostile;
 mod options;
+mod output;
+mod pace;
+mod page;
 mod plan;
+mod properties;
 mod protocol;
+mod record;
+mod results;
 mod route;
 mod session;
+mod spec;
 mod stats;
-mod workload;
+mod traffic;
+mod verifier;
+mod ycsb;
 
 use armilla::client::Client;
 use clap::Parser;
@@ -29,8 +50,9 @@ const START_SECONDS_MAX: u64 = 60;
 
 fn main() -> ExitCode {
     let options::Options { command } = options::Options::parse();
-    let done = wait_until_serving(command.target().server)
-        .and_then(|()| command::execute::<protocol::Protocol>(command));
+    let ready = command::check(&command);
+    let ready = ready.and_then(|()| command.server().map_or(Ok(()), wait_until_serving));
+    let done = ready.and_then(|()| command::execute::<protocol::Protocol>(command));
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {

@@ -1,6 +1,6 @@
 //! Which shard of the node a connection goes to, and which keys it asks for.
 
-use crate::workload::key;
+use crate::ycsb::key::KeyNames;
 use armilla::client::blocking::Client;
 use armilla::ring::position::Position;
 use armilla::ring::shard_map::ShardMap;
@@ -21,6 +21,8 @@ pub enum Routing {
 /// The routing of a run against a node that has said hello.
 #[derive(Clone, Debug)]
 pub struct Route {
+    pub bucket: Vec<u8>,
+    keys: KeyNames,
     server: SocketAddr,
     routing: Routing,
     ports: Vec<u16>,
@@ -30,8 +32,14 @@ pub struct Route {
 
 impl Route {
     /// Asks the node for its shards, if that matters.
-    pub fn of(server: SocketAddr, routing: Routing) -> Result<Route, String> {
+    pub fn of(
+        server: SocketAddr,
+        routing: Routing,
+        (keys, bucket): (KeyNames, &[u8]),
+    ) -> Result<Route, String> {
         let mut route = Route {
+            bucket: bucket.to_vec(),
+            keys,
             server,
             routing,
             ports: Vec::new(),
@@ -72,7 +80,9 @@ impl Route {
         if self.routing == Routing::Any {
             return true;
         }
-        let position = Position::of(b"", key(number).as_bytes());
+        let mut key = Vec::new();
+        self.keys.write(number, &mut key);
+        let position = Position::of(&self.bucket, &key);
         let owner = self.map.owner(position.virtual_node(self.virtual_nodes));
         let own = usize::from(owner.0) == index % self.ports.len();
         own == (self.routing == Routing::Own)
@@ -87,6 +97,8 @@ mod tests {
     fn connections_share_the_shards_and_their_keys() {
         let server = SocketAddr::from(([127, 0, 0, 1], 7700));
         let route = |routing| Route {
+            bucket: Vec::new(),
+            keys: KeyNames::default(),
             server,
             routing,
             ports: vec![7701, 7702],
@@ -103,7 +115,7 @@ mod tests {
             );
             assert_eq!(own.wants(0, number), other.wants(1, number));
         }
-        let any = Route::of(server, Routing::Any).unwrap();
+        let any = Route::of(server, Routing::Any, (KeyNames::default(), b"")).unwrap();
         assert_eq!(any.server(5), server);
         assert!(any.wants(5, 1));
     }

@@ -1,284 +1,245 @@
-//! What was measured, and how it is printed.
+//! What was measured: a recorder a thread, which hands over what it has once a second, and the sum of all.
 
-use crate::environment::Environment;
+use crate::plan::Times;
+use crate::ycsb::mix::Kind;
 use hdrhistogram::Histogram;
-use serde::Serialize;
 use std::collections::BTreeMap;
-use std::fmt::Write;
-use std::time::Duration;
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
 
 /// Latencies are kept in nanoseconds, to three digits, up to a minute.
 const LATENCY_MAX_NS: u64 = 60_000_000_000;
 
-/// A thread that was on its CPU for more than this share of the run measured itself as much as the node.
-const BUSY_SHARE_MAX: f64 = 0.9;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    Get,
-    Put,
+pub fn histogram() -> Histogram<u64> {
+    // These bounds are constants, and valid.
+    Histogram::new_with_bounds(1, LATENCY_MAX_NS, 3).expect("constant bounds")
 }
 
-impl Kind {
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Get => "get",
-            Kind::Put => "put",
+/// What one kind of operation did.
+#[derive(Clone, Debug, Default)]
+pub struct Measured {
+    /// From when it was sent; of those that ended well, as the next.
+    pub sent: Option<Histogram<u64>>,
+    /// From when it should have been.
+    pub intended: Option<Histogram<u64>>,
+    /// Of those that did not end well.
+    pub failed: Option<Histogram<u64>>,
+    /// How they failed: how often.
+    pub failures: BTreeMap<String, u64>,
+}
+
+impl Measured {
+    pub fn count(&self) -> u64 {
+        self.sent.as_ref().map_or(0, Histogram::len)
+    }
+
+    pub fn failure_count(&self) -> u64 {
+        self.failures.values().sum()
+    }
+
+    pub fn add(&mut self, other: &Measured) {
+        for (mine, others) in [
+            (&mut self.sent, &other.sent),
+            (&mut self.intended, &other.intended),
+            (&mut self.failed, &other.failed),
+        ] {
+            if let Some(others) = others {
+                let mine = mine.get_or_insert_with(histogram);
+                // Same bounds: nothing is out of range.
+                mine.add(others).expect("histograms of the same bounds");
+            }
+        }
+        for (why, count) in &other.failures {
+            *self.failures.entry(why.clone()).or_default() += count;
         }
     }
 }
 
-/// Counts of one thread, and of all after `merge`.
-pub struct Stats {
-    latencies: BTreeMap<Kind, Histogram<u64>>,
-    /// (kind, how it ended) -> requests. Those that ended well are in it too.
-    endings: BTreeMap<(Kind, String), u64>,
+/// Of one second, or of a whole run.
+#[derive(Clone, Debug, Default)]
+pub struct Interval {
+    pub kinds: BTreeMap<Kind, Measured>,
+    /// Operations that ended well; a read-modify-write is one.
+    pub operations: u64,
+}
+
+impl Interval {
+    pub fn add(&mut self, other: &Interval) {
+        for (kind, measured) in &other.kinds {
+            self.kinds.entry(*kind).or_default().add(measured);
+        }
+        self.operations += other.operations;
+    }
+
+    pub fn failures(&self) -> u64 {
+        self.kinds.values().map(Measured::failure_count).sum()
+    }
+}
+
+/// The interval of one thread that ended in this second of the run.
+#[derive(Clone, Debug)]
+pub struct Second {
+    pub thread: u16,
+    pub second: u64,
+    pub interval: Interval,
+}
+
+/// Of one thread.
+pub struct Recorder {
+    thread: u16,
+    /// Operations that should have begun before it are of the warm-up: they do not count.
+    from: Instant,
+    /// Whether operations have times at which they should begin.
+    open_loop: bool,
+    second: u64,
+    current: Interval,
+    to: Option<Sender<Second>>,
     /// Values read that no put of this key made.
     pub foreign_values: u64,
     /// Gets that showed less than what was acknowledged before they were sent.
     pub stale_gets: u64,
     pub connections_lost: u64,
-    /// Time each thread was on a CPU.
-    pub busy: Vec<Duration>,
 }
 
-impl Stats {
-    pub fn new() -> Stats {
-        let histogram = || {
-            // These bounds are constants, and valid.
-            Histogram::new_with_bounds(1, LATENCY_MAX_NS, 3).expect("constant bounds")
-        };
-        Stats {
-            latencies: [Kind::Get, Kind::Put]
-                .map(|kind| (kind, histogram()))
-                .into(),
-            endings: BTreeMap::new(),
+impl Recorder {
+    pub fn new(
+        thread: u16,
+        from: Instant,
+        open_loop: bool,
+        to: Option<Sender<Second>>,
+    ) -> Recorder {
+        Recorder {
+            thread,
+            from,
+            open_loop,
+            second: 0,
+            current: Interval::default(),
+            to,
             foreign_values: 0,
             stale_gets: 0,
             connections_lost: 0,
-            busy: Vec::new(),
         }
     }
 
-    /// A request that was answered; those that changed or found nothing by an error do not count into the latencies.
-    pub fn answered(&mut self, kind: Kind, ending: &str, good: bool, latency: Duration) {
-        self.ended(kind, ending);
-        if good && let Some(histogram) = self.latencies.get_mut(&kind) {
-            histogram.saturating_record(latency.as_nanos().min(u128::from(u64::MAX)) as u64);
+    /// A request, or an operation of several, that ended; `since` is when it was sent.
+    pub fn request(&mut self, kind: Kind, result: Result<(), &str>, since: Instant, times: &Times) {
+        if times.intended < self.from {
+            return;
         }
-    }
-
-    /// A request that ended without an answer.
-    pub fn ended(&mut self, kind: Kind, ending: &str) {
-        match self
-            .endings
-            .iter_mut()
-            .find(|((k, e), _)| *k == kind && e == ending)
-        {
-            Some((_, count)) => *count += 1,
-            None => drop(self.endings.insert((kind, ending.to_string()), 1)),
-        }
-    }
-
-    pub fn merge(&mut self, other: Stats) {
-        for (kind, histogram) in &other.latencies {
-            if let Some(mine) = self.latencies.get_mut(kind) {
-                // Same bounds: nothing is out of range.
-                mine.add(histogram).expect("histograms of the same bounds");
+        let measured = self.current.kinds.entry(kind).or_default();
+        let record = |histogram: &mut Option<Histogram<u64>>, since: Instant| {
+            let latency = times.now.saturating_duration_since(since).as_nanos();
+            let latency = latency.min(u128::from(LATENCY_MAX_NS)) as u64;
+            histogram
+                .get_or_insert_with(self::histogram)
+                .saturating_record(latency);
+        };
+        let Err(why) = result else {
+            record(&mut measured.sent, since);
+            if self.open_loop {
+                record(&mut measured.intended, times.intended);
             }
+            return;
+        };
+        record(&mut measured.failed, since);
+        match measured.failures.get_mut(why) {
+            Some(count) => *count += 1,
+            None => drop(measured.failures.insert(why.to_string(), 1)),
         }
-        for (ending, count) in other.endings {
-            *self.endings.entry(ending).or_default() += count;
-        }
-        self.foreign_values += other.foreign_values;
-        self.stale_gets += other.stale_gets;
-        self.connections_lost += other.connections_lost;
-        self.busy.extend(other.busy);
     }
 
-    pub fn report(&self, elapsed: Duration, environment: Environment) -> Report {
-        let seconds = elapsed.as_secs_f64();
-        let kinds = self
-            .latencies
-            .iter()
-            .filter(|(_, histogram)| !histogram.is_empty());
-        let operations: BTreeMap<&'static str, Operation> = kinds
-            .map(|(kind, histogram)| (kind.name(), Operation::new(histogram, seconds)))
-            .collect();
-        let busy: Vec<f64> = self
-            .busy
-            .iter()
-            .map(|busy| busy.as_secs_f64() / seconds)
-            .collect();
-        Report {
-            seconds,
-            per_second: operations
-                .values()
-                .map(|operation| operation.per_second)
-                .sum(),
-            operations,
-            endings: self
-                .endings
-                .iter()
-                .map(|((kind, ending), count)| (format!("{} {ending}", kind.name()), *count))
-                .collect(),
-            foreign_values: self.foreign_values,
-            stale_gets: self.stale_gets,
-            connections_lost: self.connections_lost,
-            generator_is_bottleneck: busy.iter().any(|share| *share > BUSY_SHARE_MAX),
-            thread_cpu_shares: busy,
-            environment,
+    /// An operation that ended well.
+    pub fn operation(&mut self, times: &Times) {
+        self.current.operations += u64::from(times.intended >= self.from);
+    }
+
+    /// Hands over what was measured in seconds that are over.
+    pub fn roll(&mut self, now: Instant) {
+        let second = now.saturating_duration_since(self.from).as_secs();
+        if second > self.second {
+            self.hand_over();
+            self.second = second;
+        }
+    }
+
+    pub fn hand_over(&mut self) {
+        let interval = std::mem::take(&mut self.current);
+        if let Some(to) = &self.to {
+            let (thread, second) = (self.thread, self.second);
+            // Nobody listens any more: then nobody wants it.
+            let _ = to.send(Second {
+                thread,
+                second,
+                interval,
+            });
         }
     }
 }
 
-#[derive(Debug, Serialize)]
-pub struct Operation {
-    pub count: u64,
-    pub per_second: f64,
-    pub mean_us: f64,
-    pub p50_us: f64,
-    pub p90_us: f64,
-    pub p99_us: f64,
-    pub p999_us: f64,
-    pub max_us: f64,
-}
-
-impl Operation {
-    fn new(histogram: &Histogram<u64>, seconds: f64) -> Operation {
-        let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e3;
-        Operation {
-            count: histogram.len(),
-            per_second: histogram.len() as f64 / seconds,
-            mean_us: histogram.mean() / 1e3,
-            p50_us: at(0.5),
-            p90_us: at(0.9),
-            p99_us: at(0.99),
-            p999_us: at(0.999),
-            max_us: histogram.max() as f64 / 1e3,
-        }
-    }
-}
-
-#[derive(Debug, Serialize)]
-pub struct Report {
-    pub seconds: f64,
-    /// Of requests that ended well.
-    pub per_second: f64,
-    pub operations: BTreeMap<&'static str, Operation>,
-    pub endings: BTreeMap<String, u64>,
+/// What a thread has at its end, beside its intervals.
+#[derive(Clone, Debug)]
+pub struct Ended {
     pub foreign_values: u64,
     pub stale_gets: u64,
     pub connections_lost: u64,
-    pub thread_cpu_shares: Vec<f64>,
-    pub generator_is_bottleneck: bool,
-    pub environment: Environment,
-}
-
-impl Report {
-    /// The tables for eyes.
-    pub fn text(&self) -> String {
-        let mut out = String::new();
-        let mut line = |text: String| out += &(text + "\n");
-        line(format!(
-            "{:<5}{:>12}{:>11}{:>10}{:>10}{:>10}{:>10}{:>11}{:>11}",
-            "", "count", "per s", "mean us", "p50", "p90", "p99", "p99.9", "max"
-        ));
-        for (name, o) in &self.operations {
-            let mut row = format!("{name:<5}{:>12}{:>11.0}", o.count, o.per_second);
-            for (width, value) in [
-                (10, o.mean_us),
-                (10, o.p50_us),
-                (10, o.p90_us),
-                (10, o.p99_us),
-                (11, o.p999_us),
-                (11, o.max_us),
-            ] {
-                // Writing to a string does not fail.
-                let _ = write!(row, "{value:>width$.0}");
-            }
-            line(row);
-        }
-        line(format!(
-            "{:.0} requests/s over {:.1} s",
-            self.per_second, self.seconds
-        ));
-        for (ending, count) in &self.endings {
-            line(format!("  {ending}: {count}"));
-        }
-        let shares: Vec<String> = self
-            .thread_cpu_shares
-            .iter()
-            .map(|share| format!("{:.0} %", share * 100.0))
-            .collect();
-        line(format!(
-            "generator threads on their CPU: {}",
-            shares.join(", ")
-        ));
-        if self.generator_is_bottleneck {
-            line("NOTE: the generator was the bottleneck; give it more --threads, or the node was not measured".into());
-        }
-        for (count, what) in [
-            (self.connections_lost, "connections were lost"),
-            (
-                self.foreign_values,
-                "values read were never written to their key",
-            ),
-            (
-                self.stale_gets,
-                "gets showed less than was acknowledged before them",
-            ),
-        ] {
-            if count > 0 {
-                line(format!("WARNING: {count} {what}"));
-            }
-        }
-        out
-    }
+    /// Operations of an open loop that were due and never began.
+    pub not_begun: u64,
+    /// When the thread was done.
+    pub at: Instant,
+    /// How long it measured, and was on a CPU meanwhile.
+    pub measured: Duration,
+    pub busy: Duration,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn report(busy_ms: u64) -> Report {
-        let mut all = Stats::new();
-        for half in 0..2 {
-            let mut stats = Stats::new();
-            for i in 0..500u64 {
-                let latency = Duration::from_micros(half * 500 + i + 1);
-                stats.answered(Kind::Get, "ok", true, latency);
-            }
-            stats.answered(Kind::Put, "overloaded", false, Duration::from_secs(9));
-            stats.ended(Kind::Put, "no answer");
-            stats.busy.push(Duration::from_millis(busy_ms * half));
-            all.merge(stats);
-        }
-        all.report(Duration::from_secs(2), Environment::default())
-    }
+    use std::sync::mpsc::channel;
 
     #[test]
-    fn percentiles_and_rates_are_of_what_ended_well() {
-        let report = report(100);
-        let get = &report.operations["get"];
-        assert_eq!((get.count, get.per_second), (1000, 500.0));
-        for (value, wanted) in [
-            (get.p50_us, 500.0),
-            (get.p99_us, 990.0),
-            (get.max_us, 1000.0),
-        ] {
-            assert!((value / wanted - 1.0).abs() < 0.002, "{value} for {wanted}");
+    fn seconds_are_handed_over_and_the_warm_up_is_not_counted() {
+        let (to, handed) = channel();
+        let from = Instant::now() + Duration::from_secs(100);
+        let mut recorder = Recorder::new(3, from, true, Some(to));
+        let at = |ms: u64| from + Duration::from_millis(ms);
+        for (intended, sent, now) in [(10, 20, 30), (900, 1000, 1100), (1200, 1250, 1300)] {
+            recorder.roll(at(now));
+            let times = Times {
+                intended: at(intended),
+                began: at(sent),
+                sent: at(sent),
+                now: at(now),
+            };
+            recorder.request(Kind::Read, Ok(()), times.sent, &times);
+            recorder.request(Kind::Update, Err("Full"), times.sent, &times);
+            recorder.operation(&times);
         }
-        assert!(!report.operations.contains_key("put"), "no put ended well");
-        assert_eq!(report.endings["put overloaded"], 2);
-        assert_eq!(report.endings["put no answer"], 2);
-    }
-
-    #[test]
-    fn a_busy_generator_says_so() {
-        assert!(!report(100).generator_is_bottleneck);
-        let busy = report(1900);
-        assert!(busy.generator_is_bottleneck && busy.text().contains("bottleneck"));
-        assert_eq!(busy.thread_cpu_shares, [0.0, 0.95]);
+        let before = from - Duration::from_millis(1);
+        let times = Times {
+            intended: before,
+            began: before,
+            sent: before,
+            now: at(1400),
+        };
+        recorder.request(Kind::Read, Ok(()), times.sent, &times);
+        recorder.hand_over();
+        let handed: Vec<Second> = handed.try_iter().collect();
+        let counts = handed
+            .iter()
+            .map(|each| (each.second, each.interval.operations));
+        assert_eq!(counts.collect::<Vec<_>>(), [(0, 1), (1, 2)]);
+        let mut all = Interval::default();
+        for each in &handed {
+            all.add(&each.interval);
+        }
+        let read = &all.kinds[&Kind::Read];
+        assert_eq!((read.count(), all.failures()), (3, 3));
+        let max_ms =
+            |histogram: &Option<Histogram<u64>>| histogram.as_ref().map(|h| h.max() / 1_000_000);
+        assert_eq!(
+            (max_ms(&read.sent), max_ms(&read.intended)),
+            (Some(100), Some(200))
+        );
+        assert_eq!(all.kinds[&Kind::Update].failures["Full"], 3);
     }
 }
