@@ -25,6 +25,8 @@ pub enum Unsure {
     Checksum,
     #[error("the disk failed to read it")]
     Read,
+    #[error("the index names a segment that is no more")]
+    Lost,
     /// Its segment was collected since the entry was read: look the key up again.
     #[error("its value was moved by collection; ask again")]
     Moved,

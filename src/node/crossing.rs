@@ -110,12 +110,14 @@ pub fn cross(
     owner: ShardId,
 ) {
     let mut asker = shard.begin(ReplyTo::Connection(id), request);
-    if request.op == Op::Get {
+    let expected = match request.op {
         // Nobody knows yet how large the reply will be: about as large as those before it.
-        let expected = shard.connections.get(id).map_or(0, |c| c.crossed_bytes);
-        if !shard.promise(&mut asker, expected) {
-            return;
-        }
+        Op::Get => shard.connections.get(id).map_or(0, |c| c.crossed_bytes),
+        // Its copy waits for the owner.
+        _ => frame.len(),
+    };
+    if !shard.promise(&mut asker, expected) {
+        return;
     }
     let awaited = Awaited::Request {
         asker,

@@ -135,7 +135,11 @@ pub fn answer(
         let values = read_values(&engine, key.as_ref(), &object).await;
         if values.contains(&Err(Unsure::Moved)) {
             mark!(ValueMoved);
-            let found = engine.lookup_slow(key.as_ref()).await;
+            let mut found = engine.lookup_slow(key.as_ref()).await;
+            // A place in a segment that is gone, and still what the index says: asking again would never end.
+            if matches!(&found, Lookup::Found(entry) if entry.object == object) {
+                found = Lookup::Unsure(Unsure::Lost);
+            }
             let mut shard = shared.borrow_mut();
             if let Some(asker) = shard.back(leave) {
                 on_lookup(&mut shard, &shared, asker, key.as_ref(), found, quorum);
