@@ -82,6 +82,10 @@ pub const DISK_TASKS_MAX: usize = 8 * 1024;
 pub const SHARD_CREDITS: u32 = 8 * 1024;
 /// Asks that a shard may always have under way at each other one, however many those are.
 pub const PAIR_CREDITS_MIN: u32 = 64;
+/// Keys of one page of a listing: a shard gathers them in a few milliseconds.
+pub const KEYS_PAGE_MAX: usize = 1024;
+/// Bytes of keys at which a page is full.
+pub const KEYS_PAGE_BYTES_MAX: usize = 256 * KIB;
 /// Writes of one key that wait for each other; the next one answers `overloaded`.
 pub const KEY_QUEUE_MAX: usize = 256;
 

@@ -194,7 +194,7 @@ fn import(address: &str, rows: &[Row], puts: &mut Histogram<u64>) -> Result<Acke
         let writers: Vec<_> = (0..WRITERS)
             .map(|writer| {
                 scope.spawn(move || -> Result<_, String> {
-                    let mut client = connect(address)?;
+                    let client = connect(address)?;
                     let mut acked = Acked::new();
                     let mut took = latencies();
                     for row in share(rows, writer) {
@@ -277,7 +277,7 @@ fn overwrite<'a>(
     killed: &AtomicBool,
 ) -> Result<(Written, u64, Histogram<u64>), String> {
     let rows: Vec<&Row> = rows.collect();
-    let mut client = connect(address)?;
+    let client = connect(address)?;
     let (mut written, mut count, mut took) = (Written::new(), 0, latencies());
     for round in 1.. {
         for row in &rows {
@@ -311,7 +311,7 @@ fn overwrite<'a>(
 }
 
 fn compare(address: &str, acked: &Acked, gets: &mut Histogram<u64>) -> Result<usize, String> {
-    let mut client = connect(address)?;
+    let client = connect(address)?;
     let mut differ = 0;
     for (key, (last, unknown)) in acked {
         let began = Instant::now();

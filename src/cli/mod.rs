@@ -7,10 +7,14 @@ mod dataset;
 mod delete;
 mod demo;
 mod doctor;
+mod export;
 mod get;
+mod import;
 mod layers;
 mod node;
+mod progress;
 mod put;
+mod rows;
 mod shards;
 mod start;
 mod status;
@@ -44,6 +48,8 @@ Examples:
   armilla put photo @riga.jpg        store a file
   date | armilla put now -           store what stands on standard input
   armilla delete city                delete it
+  armilla import cities.tsv          store a file of keys and values
+  armilla export all.ndjson          write everything to a file
   armilla status                     see whether the node serves
   armilla doctor                     see whether a node can run here
   armilla config example             print a file for 'armilla start --config'
@@ -65,6 +71,8 @@ enum Verb {
     Get(get::Get),
     Put(put::Put),
     Delete(delete::Delete),
+    Import(import::Import),
+    Export(export::Export),
     Status(status::Status),
     Doctor(doctor::Doctor),
     Config(config::Config),
@@ -88,6 +96,8 @@ pub fn main() -> ExitCode {
         Verb::Get(verb) => verb.run(),
         Verb::Put(verb) => verb.run(),
         Verb::Delete(verb) => verb.run(),
+        Verb::Import(verb) => verb.run(),
+        Verb::Export(verb) => verb.run(),
         Verb::Status(verb) => verb.run(),
         Verb::Doctor(verb) => verb.run(),
         Verb::Config(verb) => verb.run(&layers),

@@ -11,7 +11,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 #[derive(Args)]
-pub(super) struct Node {
+pub(super) struct Server {
     /// Where a node listens
     #[arg(
         long,
@@ -20,12 +20,18 @@ pub(super) struct Node {
         value_name = "ADDR:PORT"
     )]
     pub server: String,
-    /// How to print what comes back
-    #[arg(long, value_enum, default_value_t = Output::Text)]
-    pub output: Output,
     /// Give up after so many seconds; a write is then of unknown outcome
     #[arg(long, default_value_t = 10, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub timeout: u64,
+}
+
+#[derive(Args)]
+pub(super) struct Node {
+    #[command(flatten)]
+    pub server: Server,
+    /// How to print what comes back
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -34,25 +40,39 @@ pub(super) enum Output {
     Json,
 }
 
-impl Node {
-    /// Connects, runs `work`, and says on standard error what failed.
-    pub fn with(&self, work: impl FnOnce(&mut Client) -> Result<Exit, ClientError>) -> Exit {
+impl Server {
+    pub fn connect(&self, options: Options) -> Result<Client, ClientError> {
         let request_timeout = Duration::from_secs(self.timeout);
         let options = Options {
             request_timeout,
+            ..options
+        };
+        Client::connect_with(&self.server, options)
+    }
+}
+
+/// Tells on standard error what failed.
+pub(super) fn report_error(error: &ClientError) -> Exit {
+    eprintln!("armilla: {}", explain(error));
+    match error.may_have_happened() {
+        true => Exit::Unknown,
+        false => Exit::Failed,
+    }
+}
+
+impl Node {
+    /// Connects, runs `work`, and says on standard error what failed.
+    pub fn with(&self, work: impl FnOnce(&Client) -> Result<Exit, ClientError>) -> Exit {
+        let options = Options {
+            // For one request the way over the port of all shards is the shortest.
+            connections_max: 1,
             ..Options::default()
         };
-        match Client::connect_with(&self.server, options).and_then(|mut client| work(&mut client)) {
-            Ok(exit) => exit,
-            Err(error) => {
-                eprintln!("armilla: {}", explain(&error));
-                if error.may_have_happened() {
-                    Exit::Unknown
-                } else {
-                    Exit::Failed
-                }
-            }
-        }
+        let done = self
+            .server
+            .connect(options)
+            .and_then(|client| work(&client));
+        done.unwrap_or_else(|error| report_error(&error))
     }
 
     pub fn report_written(&self, written: &Written) -> Exit {
@@ -82,7 +102,7 @@ pub(super) fn receipt_json(receipt: crate::wire::message::Receipt) -> Value {
 }
 
 /// What failed, why, and what to do.
-fn explain(error: &ClientError) -> String {
+pub(super) fn explain(error: &ClientError) -> String {
     match error {
         ClientError::Unreachable { address, source } => {
             let why = match source.kind() {
@@ -100,7 +120,7 @@ fn explain(error: &ClientError) -> String {
         } => format!(
             "{error}; a context is of one key: take the one that 'armilla get --output json KEY' prints for this key"
         ),
-        ClientError::Unknown(_) => {
+        ClientError::OutcomeUnknown(_) => {
             format!("{error}; look with 'armilla get KEY' before you repeat it")
         }
         ClientError::NoAnswer(_) => format!("{error}; nothing was changed, try again"),

@@ -1,415 +1,392 @@
-//! A client that waits: one connection, one request at a time.
+//! A client that waits for its answers: shared by any number of threads, with many requests of each under way.
 //!
-//! A request is tried again only if the node's answer advises it, or if not one byte of it had left; always under
-//! the operation id of its first try. Everything else is told to the caller as it is, above all "unknown".
+//! A request is tried again only if it did not happen, or if its caller says that it may happen twice (`retry.rs`);
+//! always under the operation id of its first try. Everything else is told to the caller as it is.
 
-use super::core::{Core, Fate};
+pub use super::answer::{Found, Hello, KeysPage, PageStart, Put, Sibling, StatusReport, Written};
+pub use super::options::{OnUnknown, Options};
+
+use super::answer::Answer;
+use super::connection::{Lost, Ticket};
+use super::core::Fate;
 use super::error::{Cause, ClientError};
 use super::operation::Operations;
-use crate::base::limits::{BUCKET_BYTES_MAX, CONTEXT_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use super::pool::Pool;
+use super::retry::{Tries, Verdict};
+use crate::base::limits::{CONTEXT_BYTES_MAX, KEY_BYTES_MAX, TIMEOUT_MS_MAX, VALUE_BYTES_MAX};
+use crate::causal::object::OperationId;
+use crate::ring::position::Position;
 use crate::wire::PROTOCOL_VERSION;
-use crate::wire::codec::ReplyView;
-use crate::wire::message::{
-    Advice, HelloReply, Op, PutMode, Receipt, Request, SiblingView, Status,
-};
-use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use crate::wire::message::{Advice, Op, PutMode, Request, Status};
+use std::io;
+use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-const RECEIVE_BYTES: usize = 64 * 1024;
-/// The pause before a retry; it doubles each time.
-const RETRY_PAUSE: Duration = Duration::from_millis(10);
-
-/// How a client behaves.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    pub connect_timeout: Duration,
-    /// For one request with all its retries.
-    pub request_timeout: Duration,
-    /// How often a request is tried at most.
-    pub tries_max: u32,
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        Options {
-            connect_timeout: Duration::from_secs(5),
-            request_timeout: Duration::from_secs(10),
-            tries_max: 5,
-        }
-    }
-}
-
-/// What a put or delete supersedes; by default what the replicas have now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Put {
-    pub mode: PutMode,
-    pub context: Vec<u8>,
-}
-
-impl Default for Put {
-    fn default() -> Put {
-        Put {
-            mode: PutMode::Overwrite,
-            context: Vec::new(),
-        }
-    }
-}
-
-impl Put {
-    /// Supersedes exactly what the get saw that gave this context.
-    pub fn with_context(context: &[u8]) -> Put {
-        Put {
-            mode: PutMode::ByContext,
-            context: context.to_vec(),
-        }
-    }
-
-    /// Supersedes nothing: stays beside whatever is there.
-    pub fn concurrent() -> Put {
-        Put::with_context(&[])
-    }
-
-    /// Refused if a value is there.
-    pub fn if_absent() -> Put {
-        Put {
-            mode: PutMode::IfAbsent,
-            context: Vec::new(),
-        }
-    }
-}
-
-/// What a get found: no siblings is "not found".
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Found {
-    pub siblings: Vec<Sibling>,
-    pub context: Vec<u8>,
-    pub receipt: Option<Receipt>,
-}
-
-/// One value of a key; `SiblingView` tells what the fields mean.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sibling {
-    pub value: Vec<u8>,
-    pub lost: bool,
-    pub written_ms: u64,
-    pub expires_ms: u64,
-}
-
-impl From<SiblingView<'_>> for Sibling {
-    fn from(view: SiblingView<'_>) -> Sibling {
-        Sibling {
-            value: view.value.to_vec(),
-            lost: view.lost,
-            written_ms: view.written.0,
-            expires_ms: view.expires.0,
-        }
-    }
-}
-
-/// A durable write.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Written {
-    pub context: Vec<u8>,
-    pub receipt: Option<Receipt>,
-}
-
-/// Who is there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hello {
-    pub node: HelloReply<'static>,
-    pub shard_ports: Vec<u16>,
-}
-
-/// How the node is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StatusReport {
-    /// Whether it takes requests.
-    pub serving: bool,
-    pub message: String,
-    pub json: String,
-}
-
-struct Connection {
-    core: Core,
-    stream: TcpStream,
-}
-
-/// A connection to one node, made anew when it broke.
+/// A client of one node. Clones are the same client, and share its connections; they may be used from any thread.
+#[derive(Clone)]
 pub struct Client {
-    address: String,
-    options: Options,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    pool: Pool,
     operations: Operations,
-    connection: Option<Connection>,
-    receive: Box<[u8]>,
+}
+
+/// A request under way, whose answer is fetched with [`wait`](Pending::wait). One that is dropped goes on, and nobody
+/// learns what became of it.
+#[must_use = "nobody knows what became of a request that is not waited for"]
+pub struct Pending<T> {
+    client: Client,
+    request: Owned,
+    tries: Tries,
+    first: Result<Ticket, ClientError>,
+    take: fn(Answer) -> T,
+}
+
+/// A request that outlives the call which made it.
+pub(super) struct Owned {
+    op: Op,
+    key: Vec<u8>,
+    value: Vec<u8>,
+    context: Vec<u8>,
+    mode: PutMode,
+    operation: OperationId,
+    position: u64,
+    timeout_ms: u32,
+}
+
+impl Owned {
+    fn of(request: &Request<'_>) -> Owned {
+        Owned {
+            op: request.op,
+            key: request.key.to_vec(),
+            value: request.value.to_vec(),
+            context: request.context.to_vec(),
+            mode: request.mode,
+            operation: request.operation,
+            position: request.position,
+            timeout_ms: request.timeout_ms,
+        }
+    }
+
+    fn request(&self) -> Request<'_> {
+        Request {
+            op: self.op,
+            key: &self.key,
+            value: &self.value,
+            context: &self.context,
+            mode: self.mode,
+            operation: self.operation,
+            position: self.position,
+            timeout_ms: self.timeout_ms,
+            ..Request::default()
+        }
+    }
 }
 
 impl Client {
-    /// Connects to `address` (host:port).
+    /// Connects to the node at `address` (host:port), with the default [`Options`].
     pub fn connect(address: &str) -> Result<Client, ClientError> {
         Client::connect_with(address, Options::default())
     }
 
+    /// Connects to the node at `address` (host:port). This is tried once: a client is made of a node that is there.
+    /// What is asked of it later may also wait for it to come back.
     pub fn connect_with(address: &str, options: Options) -> Result<Client, ClientError> {
-        let mut client = Client {
-            address: address.to_string(),
-            options,
-            operations: Operations::open().map_err(ClientError::NotSent)?,
-            connection: None,
-            receive: vec![0; RECEIVE_BYTES].into_boxed_slice(),
-        };
-        client.connection = Some(client.dial(options.connect_timeout)?);
-        Ok(client)
-    }
-
-    pub fn get(&mut self, key: &[u8]) -> Result<Found, ClientError> {
-        let request = Request {
-            op: Op::Get,
-            key,
-            ..Request::default()
-        };
-        self.run(&request, |reply| Found {
-            siblings: reply.siblings.iter().map(Sibling::from).collect(),
-            context: reply.context.to_vec(),
-            receipt: reply.receipt,
+        let operations = Operations::open().map_err(no_randomness)?;
+        let pool = Pool::connect(address, options)?;
+        Ok(Client {
+            inner: Arc::new(Inner { pool, operations }),
         })
     }
 
-    pub fn put(&mut self, key: &[u8], value: &[u8], how: &Put) -> Result<Written, ClientError> {
-        self.write(Op::Put, key, value, how)
+    /// The values of `key`, and the context of this read.
+    pub fn get(&self, key: &[u8]) -> Result<Found, ClientError> {
+        Ok(self.run(&get(key))?.found)
     }
 
-    pub fn delete(&mut self, key: &[u8], how: &Put) -> Result<Written, ClientError> {
-        self.write(Op::Delete, key, &[], how)
+    /// Stores `value` under `key`: when this returns it is durable.
+    pub fn put(&self, key: &[u8], value: &[u8], how: &Put) -> Result<Written, ClientError> {
+        let request = write(Op::Put, key, value, how, self.draw()?);
+        Ok(self.run(&request)?.written())
     }
 
-    pub fn hello(&mut self) -> Result<Hello, ClientError> {
+    /// Deletes the values of `key`. Deleting what is not there is done, not an error.
+    pub fn delete(&self, key: &[u8], how: &Put) -> Result<Written, ClientError> {
+        let request = write(Op::Delete, key, &[], how, self.draw()?);
+        Ok(self.run(&request)?.written())
+    }
+
+    /// As [`get`](Client::get), without waiting for the answer. Requests that are under way at the same time may be
+    /// carried out in any order. Only when as many are open as [`Options::in_flight_max`] says does this wait for one
+    /// of them.
+    pub fn begin_get(&self, key: &[u8]) -> Pending<Found> {
+        self.begin(&get(key), |answer| answer.found)
+    }
+
+    /// As [`put`](Client::put), without waiting for the answer; see [`begin_get`](Client::begin_get).
+    pub fn begin_put(&self, key: &[u8], value: &[u8], how: &Put) -> Pending<Written> {
+        self.begin_write(Op::Put, key, value, how)
+    }
+
+    /// As [`delete`](Client::delete), without waiting for the answer; see [`begin_get`](Client::begin_get).
+    pub fn begin_delete(&self, key: &[u8], how: &Put) -> Pending<Written> {
+        self.begin_write(Op::Delete, key, &[], how)
+    }
+
+    /// A page of the keys of the store, in the order of their places on the ring; begin with `PageStart::default()`. A
+    /// key that is there all the while is listed once; one that comes or goes meanwhile may be listed or not.
+    pub fn begin_keys(&self, from: &PageStart) -> Pending<KeysPage> {
+        let timeout_ms = self.inner.pool.options().request_timeout.as_millis();
+        let request = Request {
+            op: Op::Keys,
+            key: &from.key,
+            position: from.position,
+            // A node takes its time for it.
+            timeout_ms: timeout_ms.clamp(1, u128::from(TIMEOUT_MS_MAX)) as u32,
+            ..Request::default()
+        };
+        self.begin(&request, |answer| answer.page)
+    }
+
+    /// All keys of the store, a page at a time; see [`begin_keys`](Client::begin_keys). Ends with the first error.
+    pub fn keys(&self) -> impl Iterator<Item = Result<Vec<u8>, ClientError>> {
+        let client = self.clone();
+        let mut next = Some(PageStart::default());
+        let pages = std::iter::from_fn(move || {
+            let page = client.begin_keys(&next.take()?).wait();
+            Some(page.map(|page| {
+                next = page.next;
+                page.keys
+            }))
+        });
+        pages.flat_map(|page| match page {
+            Ok(keys) => keys.into_iter().map(Ok).collect(),
+            Err(error) => vec![Err(error)],
+        })
+    }
+
+    /// Who the node is, and what it takes.
+    pub fn hello(&self) -> Result<Hello, ClientError> {
         let request = Request {
             op: Op::Hello,
             protocol: PROTOCOL_VERSION,
             ..Request::default()
         };
-        let hello = self.run(&request, |reply| {
-            reply.hello().map(|(node, ports)| Hello {
-                node,
-                shard_ports: ports.collect(),
-            })
-        })?;
         let status = Status::Unsupported;
         let message = "the node answered a hello without one".to_string();
+        let hello = self.run(&request)?.hello;
         hello.ok_or(ClientError::Refused { status, message })
     }
 
-    /// A node that answers that it does not serve is an answer, not an error.
-    pub fn status(&mut self) -> Result<StatusReport, ClientError> {
+    /// How the node is. That it does not serve is an answer, not an error.
+    pub fn status(&self) -> Result<StatusReport, ClientError> {
         let request = Request {
             op: Op::Status,
             ..Request::default()
         };
-        let deadline = Instant::now() + self.options.request_timeout;
-        self.attempt(&request, deadline, |reply| StatusReport {
-            serving: reply.status == Status::Ok,
-            message: reply.message.to_string(),
-            json: reply.status_json.to_string(),
+        let deadline = Instant::now() + self.inner.pool.options().request_timeout;
+        let sent = self.send(&request, deadline);
+        let answer = sent.and_then(|ticket| answered(request.op, ticket.wait(deadline)))?;
+        Ok(StatusReport {
+            serving: answer.status == Status::Ok,
+            message: answer.message,
+            json: answer.json,
         })
     }
 
-    fn write(
-        &mut self,
-        op: Op,
-        key: &[u8],
-        value: &[u8],
-        how: &Put,
-    ) -> Result<Written, ClientError> {
-        let operation = self.operations.draw().map_err(ClientError::NotSent)?;
-        let (mode, context) = (how.mode, how.context.as_slice());
-        let request = Request {
-            op,
-            key,
-            value,
-            context,
-            mode,
-            operation,
-            ..Request::default()
-        };
-        self.run(&request, |reply| Written {
-            context: reply.context.to_vec(),
-            receipt: reply.receipt,
-        })
+    fn draw(&self) -> Result<OperationId, ClientError> {
+        self.inner.operations.draw().map_err(no_randomness)
+    }
+
+    fn begin_write(&self, op: Op, key: &[u8], value: &[u8], how: &Put) -> Pending<Written> {
+        let take = |answer: Answer| answer.written();
+        match self.draw() {
+            Ok(operation) => self.begin(&write(op, key, value, how, operation), take),
+            Err(error) => {
+                let mut pending =
+                    self.begin_with(&write(op, key, value, how, OperationId(0)), take);
+                pending.first = Err(error);
+                pending
+            }
+        }
+    }
+
+    fn begin<T>(&self, request: &Request<'_>, take: fn(Answer) -> T) -> Pending<T> {
+        let mut pending = self.begin_with(request, take);
+        pending.first = self.send(request, pending.tries.deadline);
+        pending
+    }
+
+    /// Not sent yet.
+    fn begin_with<T>(&self, request: &Request<'_>, take: fn(Answer) -> T) -> Pending<T> {
+        Pending {
+            client: self.clone(),
+            request: Owned::of(request),
+            tries: self.tries(),
+            first: Err(ClientError::NotSent(Cause::NoRoom)),
+            take,
+        }
     }
 
     /// Tries until there is an answer that ends it.
-    fn run<T>(
-        &mut self,
+    fn run(&self, request: &Request<'_>) -> Result<Answer, ClientError> {
+        let tries = self.tries();
+        let first = outcome(request, self.send(request, tries.deadline), &tries);
+        self.finish(request, tries, first)
+    }
+
+    fn tries(&self) -> Tries {
+        // Pauses need no more than to differ; without randomness they do not.
+        let seed = self.inner.operations.draw().map_or(0, |id| id.0 as u64);
+        Tries::new(self.inner.pool.options(), Instant::now(), seed)
+    }
+
+    fn finish(
+        &self,
         request: &Request<'_>,
-        take: impl Fn(&ReplyView<'_>) -> T,
-    ) -> Result<T, ClientError> {
-        check_sizes(request)?;
-        let deadline = Instant::now() + self.options.request_timeout;
-        let mut pause = RETRY_PAUSE;
-        let mut tries = 1;
+        mut tries: Tries,
+        first: Result<Answer, ClientError>,
+    ) -> Result<Answer, ClientError> {
+        let mut tried = first;
         loop {
-            let outcome = self
-                .attempt(request, deadline, |reply| match reply.status.advice() {
-                    Advice::Done => Ok(take(reply)),
-                    _ => Err(refusal(request.op, reply)),
-                })
-                .flatten();
-            let again = match &outcome {
-                Err(ClientError::Refused { status, .. }) => status.advice() == Advice::Retry,
-                Err(ClientError::NotSent(_)) => true,
-                _ => false,
+            let error = match tried {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
             };
-            if !again || tries == self.options.tries_max || Instant::now() + pause >= deadline {
-                return outcome;
+            match tries.on_failure(error, Instant::now()) {
+                Verdict::Again(pause) => thread::sleep(pause),
+                Verdict::GiveUp(error) => return Err(error),
             }
-            thread::sleep(pause);
-            pause *= 2;
-            tries += 1;
+            tried = outcome(request, self.send(request, tries.deadline), &tries);
         }
     }
 
-    /// Sends `request` once, and waits for its reply. A connection on which no reply came is never used
-    /// again.
-    fn attempt<T>(
-        &mut self,
-        request: &Request<'_>,
-        deadline: Instant,
-        take: impl FnOnce(&ReplyView<'_>) -> T,
-    ) -> Result<T, ClientError> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.dial(left(deadline).unwrap_or(RETRY_PAUSE))?,
+    fn send(&self, request: &Request<'_>, deadline: Instant) -> Result<Ticket, ClientError> {
+        let pool = &self.inner.pool;
+        check_sizes(request, pool.value_bytes_max())?;
+        let position = match request.op {
+            Op::Get | Op::Put | Op::Delete => Some(Position::of(request.bucket, request.key)),
+            Op::Keys if request.key.is_empty() => Some(Position(request.position)),
+            Op::Keys => Some(Position::of(request.bucket, request.key)),
+            Op::Hello | Op::Status => None,
         };
-        connection.core.submit(request);
-        match exchange(&mut connection, &mut self.receive, deadline, take) {
-            Ok(answer) => {
-                self.connection = Some(connection);
-                Ok(answer)
-            }
-            // No other request is open here: what the node says of the connection, it says of this one.
-            Err(Cause::Said { status, message }) if status.advice() != Advice::Unknown => {
-                Err(ClientError::Refused { status, message })
-            }
-            Err(cause) => {
-                let (_, fate) = connection.core.on_broken().last().unwrap_or_else(|| {
-                    unreachable!("the request is open until its reply is taken")
-                });
-                Err(match fate {
-                    Fate::NotSent => ClientError::NotSent(io::Error::other(cause)),
-                    Fate::NoAnswer => ClientError::NoAnswer(cause),
-                    Fate::Unknown => ClientError::Unknown(cause),
-                })
-            }
-        }
-    }
-
-    fn dial(&self, timeout: Duration) -> Result<Connection, ClientError> {
-        let unreachable = |source| ClientError::Unreachable {
-            address: self.address.clone(),
-            source,
-        };
-        let timeout = timeout.min(self.options.connect_timeout);
-        let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for address in self.address.to_socket_addrs().map_err(unreachable)? {
-            match TcpStream::connect_timeout(&address, timeout) {
-                Ok(stream) => {
-                    stream.set_nodelay(true).map_err(unreachable)?;
-                    return Ok(Connection {
-                        core: Core::new(),
-                        stream,
-                    });
-                }
-                Err(error) => failure = error,
-            }
-        }
-        Err(unreachable(failure))
+        let connection = pool.connection(position, deadline)?;
+        let ticket = connection.submit(request, deadline);
+        ticket.map_err(ClientError::NotSent)
     }
 }
 
-fn exchange<T>(
-    connection: &mut Connection,
-    receive: &mut [u8],
-    deadline: Instant,
-    take: impl FnOnce(&ReplyView<'_>) -> T,
-) -> Result<T, Cause> {
-    let Connection { core, stream } = connection;
-    while !core.unsent().is_empty() {
-        stream
-            .set_write_timeout(Some(left(deadline)?))
-            .map_err(Cause::Broken)?;
-        match stream.write(core.unsent()) {
-            Ok(0) => return Err(Cause::Broken(io::ErrorKind::WriteZero.into())),
-            Ok(len) => core.on_sent(len),
-            // It takes no more of this: the answer that says why may have come already.
-            Err(error) if is_hang_up(&error) => break,
-            Err(error) => wait_on(error)?,
+impl<T> Pending<T> {
+    /// Waits for the answer. What is to be tried again is tried again from here.
+    pub fn wait(self) -> Result<T, ClientError> {
+        let (request, mut tries) = (self.request.request(), self.tries);
+        let first = outcome(&request, self.first, &tries);
+        if let Err(ClientError::Refused { .. }) = &first {
+            // The node is there: the time in which nobody waited is not held against the other tries.
+            let timeout = self.client.inner.pool.options().request_timeout;
+            tries.deadline = tries.deadline.max(Instant::now() + timeout);
+        }
+        let answer = self.client.finish(&request, tries, first)?;
+        Ok((self.take)(answer))
+    }
+}
+
+fn get(key: &[u8]) -> Request<'_> {
+    Request {
+        op: Op::Get,
+        key,
+        ..Request::default()
+    }
+}
+
+fn write<'a>(
+    op: Op,
+    key: &'a [u8],
+    value: &'a [u8],
+    how: &'a Put,
+    operation: OperationId,
+) -> Request<'a> {
+    Request {
+        op,
+        key,
+        value,
+        context: &how.context,
+        mode: how.mode,
+        operation,
+        ..Request::default()
+    }
+}
+
+/// Waits for the end of one try.
+fn outcome(
+    request: &Request<'_>,
+    sent: Result<Ticket, ClientError>,
+    tries: &Tries,
+) -> Result<Answer, ClientError> {
+    let answer = answered(request.op, sent?.wait(tries.deadline))?;
+    done(request, answer)
+}
+
+/// What is known of a try that has ended.
+fn answered(op: Op, outcome: Result<Answer, Lost>) -> Result<Answer, ClientError> {
+    let lost = match outcome {
+        Ok(answer) => return Ok(answer),
+        Err(lost) => lost,
+    };
+    match (lost.cause, lost.fate) {
+        // No other request was open: what the node said of the connection, it said of this one.
+        (Cause::Said { status, message }, _)
+            if lost.alone && status.advice() != Advice::Unknown =>
+        {
+            Err(ClientError::Refused { status, message })
+        }
+        (cause, Fate::NotSent) => Err(ClientError::NotSent(cause)),
+        (cause, Fate::NoAnswer) => Err(ClientError::NoAnswer(cause)),
+        (cause, Fate::Unknown) => {
+            assert!(op.writes(), "only a write may have happened");
+            Err(ClientError::OutcomeUnknown(cause))
         }
     }
-    loop {
-        // One request is open, and a reply to another would be an error: whatever comes is the answer.
-        if let Some((_, reply)) = core.next_reply()? {
-            return Ok(take(&reply));
-        }
-        stream
-            .set_read_timeout(Some(left(deadline)?))
-            .map_err(Cause::Broken)?;
-        match stream.read(receive) {
-            Ok(0) => return Err(Cause::Broken(io::ErrorKind::UnexpectedEof.into())),
-            Ok(len) => core.on_bytes(&receive[..len]),
-            Err(error) => wait_on(error)?,
-        }
-    }
 }
 
-fn is_hang_up(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
-    )
-}
-
-/// A socket's own timeout is checked against the deadline by the next turn of the loop.
-fn wait_on(error: io::Error) -> Result<(), Cause> {
-    match error.kind() {
-        io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Ok(()),
-        _ => Err(Cause::Broken(error)),
-    }
-}
-
-fn left(deadline: Instant) -> Result<Duration, Cause> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    // A socket takes no timeout of zero, and rounds down to microseconds.
-    if left < Duration::from_millis(1) {
-        Err(Cause::Timeout)
-    } else {
-        Ok(left)
-    }
-}
-
-fn refusal(op: Op, reply: &ReplyView<'_>) -> ClientError {
-    let (status, message) = (reply.status, reply.message.to_string());
+fn done(request: &Request<'_>, answer: Answer) -> Result<Answer, ClientError> {
+    let (op, status) = (request.op, answer.status);
     match status.advice() {
-        Advice::Unknown if op.writes() => ClientError::Unknown(Cause::Said { status, message }),
-        Advice::Unknown => ClientError::NoAnswer(Cause::Said { status, message }),
-        _ => ClientError::Refused { status, message },
+        Advice::Done if answer.is_intact(request.bucket, request.key) => Ok(answer),
+        Advice::Done => Err(ClientError::NoAnswer(Cause::BadValue)),
+        advice => {
+            let message = answer.message;
+            Err(match advice {
+                Advice::Unknown if op.writes() => {
+                    ClientError::OutcomeUnknown(Cause::Said { status, message })
+                }
+                Advice::Unknown => ClientError::NoAnswer(Cause::Said { status, message }),
+                _ => ClientError::Refused { status, message },
+            })
+        }
     }
 }
 
-/// What no node takes is not sent; what this node takes, it says itself.
-fn check_sizes(request: &Request<'_>) -> Result<(), ClientError> {
+/// A frame that the node cannot take would end the connection, and with it the requests of others.
+fn check_sizes(request: &Request<'_>, value_bytes_max: usize) -> Result<(), ClientError> {
+    let value_bytes_max = value_bytes_max.min(VALUE_BYTES_MAX);
     let fields = [
-        ("bucket name", request.bucket.len(), BUCKET_BYTES_MAX),
         ("key", request.key.len(), KEY_BYTES_MAX),
-        ("value", request.value.len(), VALUE_BYTES_MAX),
+        ("value", request.value.len(), value_bytes_max),
         ("context", request.context.len(), CONTEXT_BYTES_MAX),
     ];
     for (name, len, max) in fields {
         if len > max {
-            let text = format!("a {name} of {len} bytes: no node takes more than {max}");
+            let text = format!("a {name} of {len} bytes: the node takes no more than {max}");
             return Err(ClientError::TooLarge(text));
         }
     }
     Ok(())
+}
+
+fn no_randomness(error: io::Error) -> ClientError {
+    ClientError::NotSent(Cause::NoRandomness(Arc::new(error)))
 }

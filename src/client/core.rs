@@ -1,7 +1,7 @@
 //! The client's side of one connection, without the connection: bytes and requests in, bytes and replies out.
 //!
 //! 1. An outcome is never guessed: what was open when the connection broke is unsent if not one byte of it
-//!    had left, else unknown.
+//!    had left, else unknown. What somebody has taken to send it counts as sent until they say otherwise.
 //! 2. A reply is matched by its id alone; replies come in any order.
 //! 3. After bytes that are no reply nothing more is read: the connection is to be broken.
 
@@ -43,6 +43,8 @@ pub struct Core {
     outbound: Vec<u8>,
     outbound_taken: usize,
     sent_bytes: u64,
+    /// Bytes behind `sent_bytes` that may be leaving at this moment.
+    leaving_bytes: usize,
     inbound: Vec<u8>,
     inbound_taken: usize,
 }
@@ -83,11 +85,21 @@ impl Core {
         &self.outbound[self.outbound_taken..]
     }
 
-    /// The first `len` bytes of `unsent` left.
+    /// Replaces what `into` holds by what is to be sent next, at most `len_max` bytes: for whoever sends while others
+    /// use the core. Until `on_sent` tells how much of it left, all of it may have.
+    pub fn take_unsent(&mut self, into: &mut Vec<u8>, len_max: usize) {
+        into.clear();
+        let unsent = self.unsent();
+        into.extend_from_slice(&unsent[..unsent.len().min(len_max)]);
+        self.leaving_bytes = into.len();
+    }
+
+    /// The first `len` bytes of `unsent` left, and no more.
     pub fn on_sent(&mut self, len: usize) {
         assert!(len <= self.unsent().len(), "no more leaves than there is");
         self.outbound_taken += len;
         self.sent_bytes += len as u64;
+        self.leaving_bytes = 0;
     }
 
     /// How many requests are open.
@@ -125,19 +137,28 @@ impl Core {
         Ok(Some((id, reply)))
     }
 
+    /// What is known of a request if nothing more is heard of it; `None`: it has been answered, or was never open.
+    pub fn fate(&self, id: RequestId) -> Option<Fate> {
+        Some(self.fate_of(self.pending.get(&id)?))
+    }
+
+    fn fate_of(&self, pending: &Pending) -> Fate {
+        if pending.begins_at >= self.sent_bytes + self.leaving_bytes as u64 {
+            Fate::NotSent
+        } else if pending.op.writes() {
+            Fate::Unknown
+        } else {
+            Fate::NoAnswer
+        }
+    }
+
     /// The connection broke, or is given up: the fate of all that was open, in the order it was submitted.
     pub fn on_broken(self) -> impl Iterator<Item = (RequestId, Fate)> {
-        let sent_bytes = self.sent_bytes;
-        self.pending.into_iter().map(move |(id, pending)| {
-            let fate = if pending.begins_at >= sent_bytes {
-                Fate::NotSent
-            } else if pending.op.writes() {
-                Fate::Unknown
-            } else {
-                Fate::NoAnswer
-            };
-            (id, fate)
-        })
+        let fates = self.pending.iter();
+        let fates: Vec<_> = fates
+            .map(|(id, pending)| (*id, self.fate_of(pending)))
+            .collect();
+        fates.into_iter()
     }
 }
 

@@ -18,9 +18,9 @@ impl Operations {
     }
 
     /// Never zero: zero is "none given".
-    pub(super) fn draw(&mut self) -> io::Result<OperationId> {
+    pub(super) fn draw(&self) -> io::Result<OperationId> {
         let mut bytes = [0; 16];
-        self.source.read_exact(&mut bytes)?;
+        (&self.source).read_exact(&mut bytes)?;
         Ok(OperationId(u128::from_le_bytes(bytes).max(1)))
     }
 }

@@ -1,5 +1,6 @@
 //! The name of an object in a shard, in key order: position, bucket, key.
 
+use crate::base::limits::{BUCKET_BYTES_MAX, KEY_BYTES_MAX};
 use crate::ring::position::Position;
 use std::rc::Rc;
 
@@ -26,6 +27,17 @@ impl Key {
             bucket: &self.bucket,
             key: &self.key,
         }
+    }
+}
+
+impl Key {
+    /// Behind every key whose position is smaller, before every other one. `None`: the first of all is behind it.
+    pub fn last_before(position: Position) -> Option<Key> {
+        Some(Key {
+            position: Position(position.0.checked_sub(1)?),
+            bucket: [u8::MAX; BUCKET_BYTES_MAX].as_slice().into(),
+            key: [u8::MAX; KEY_BYTES_MAX].as_slice().into(),
+        })
     }
 }
 

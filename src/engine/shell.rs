@@ -13,18 +13,22 @@ use super::outcome::{AppendRefused, Lookup, Poisoned, Unsure};
 use super::state::{Purpose, State};
 use super::table::TableId;
 use super::{DamageReport, Engine, Statistics};
-use crate::base::limits::{BULK_READ_BYTES_MAX, DISK_FULL_RETRY_MS, IDLE_MARK_MS, PAGE_BYTES};
+use crate::base::limits::{
+    BULK_READ_BYTES_MAX, DISK_FULL_RETRY_MS, IDLE_MARK_MS, LOG_ARCS, PAGE_BYTES,
+};
 use crate::base::planted::planted;
 use crate::base::units::UnixMillis;
 use crate::causal::dot::Dot;
 use crate::causal::object::{Object, Sibling};
 use crate::causal::value_hash::value_hash;
+use crate::ring::position::Position;
 use crate::runtime::disk::{Disk, DiskError, File, Persist};
 use crate::runtime::exclusive::Exclusive;
 use crate::runtime::notify::Notify;
 use crate::runtime::time::timeout;
 use crate::runtime::{Queue, Runtime};
 use std::cell::{Cell, RefCell};
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -478,6 +482,23 @@ impl Engine {
         limit: usize,
     ) -> Result<Vec<(Key, Rc<Entry>)>, Unsure> {
         self.shell.scan(after, limit).await
+    }
+
+    /// Why nothing is said of keys in this range; `None`: what a scan of it found is all there is.
+    pub fn unsure(&self, range: RangeInclusive<Position>) -> Option<Unsure> {
+        let state = self.shell.state.borrow();
+        let arc_positions = u64::MAX / LOG_ARCS as u64 + 1;
+        let (first, last) = (
+            range.start().0 / arc_positions,
+            range.end().0 / arc_positions,
+        );
+        (first..=last).find_map(|arc| {
+            state.unsure(KeyRef {
+                position: Position(arc * arc_positions),
+                bucket: &[],
+                key: &[],
+            })
+        })
     }
 
     /// Closes the log against further appends and writes what is pending, and a mark behind it; after it,

@@ -165,8 +165,13 @@ pub fn request_seeds() -> Vec<Vec<u8>> {
         value: &[],
         ..put.clone()
     };
+    let keys = Request {
+        op: Op::Keys,
+        position: 1 << 60,
+        ..Request::default()
+    };
     let mut builder = Builder::new();
-    let all = [put, overwrite, get, hello, delete];
+    let all = [put, overwrite, get, hello, delete, keys];
     all.map(|request| encode_request(&mut builder, &request).to_vec())
         .to_vec()
 }
@@ -210,6 +215,8 @@ struct Parts<'a> {
     context: &'a [u8],
     receipt: Option<Receipt>,
     hello: Option<(HelloReply<'static>, Vec<u16>)>,
+    keys: Vec<&'a [u8]>,
+    next: Option<Next<'a>>,
 }
 
 impl<'a> Parts<'a> {
@@ -224,13 +231,21 @@ impl<'a> Parts<'a> {
             context: view.context,
             receipt: view.receipt,
             hello: view.hello().map(|(hello, ports)| (hello, ports.collect())),
+            keys: view.keys.iter().collect(),
+            next: view.next,
         }
     }
 
     fn borrowed(&self) -> impl Iterator<Item = &'a [u8]> {
         let texts = self.texts.map(str::as_bytes).into_iter();
         let values = self.siblings.iter().map(|sibling| sibling.value);
-        texts.chain(values).chain([self.context])
+        let keys = self.keys.iter().copied();
+        let next = self.next.map(|next| next.key);
+        texts
+            .chain(values)
+            .chain(keys)
+            .chain(next)
+            .chain([self.context])
     }
 
     fn reply(&self) -> Reply<'_> {
@@ -247,6 +262,8 @@ impl<'a> Parts<'a> {
             receipt: self.receipt,
             hello,
             status_json: self.texts[1],
+            keys: &self.keys,
+            next: self.next,
         }
     }
 }
@@ -286,6 +303,15 @@ pub fn reply_seeds() -> Vec<Vec<u8>> {
         message: "try again",
         ..Reply::default()
     };
+    let keys = Reply {
+        status: Some(Status::Ok),
+        keys: &[b"one", b"two"],
+        next: Some(Next {
+            position: 7,
+            key: b"two",
+        }),
+        ..Reply::default()
+    };
     let hello = Reply {
         status: Some(Status::Ok),
         hello: Some(HelloReply {
@@ -300,7 +326,7 @@ pub fn reply_seeds() -> Vec<Vec<u8>> {
         ..Reply::default()
     };
     let mut builder = Builder::new();
-    let all = [found, refused, hello];
+    let all = [found, refused, keys, hello];
     all.map(|reply| encode_reply(&mut builder, &reply).to_vec())
         .to_vec()
 }

@@ -112,7 +112,7 @@ pub fn cross(
     let mut asker = shard.begin(ReplyTo::Connection(id), request);
     let expected = match request.op {
         // Nobody knows yet how large the reply will be: about as large as those before it.
-        Op::Get => shard.connections.get(id).map_or(0, |c| c.crossed_bytes),
+        Op::Get | Op::Keys => shard.connections.get(id).map_or(0, |c| c.crossed_bytes),
         // Its copy waits for the owner.
         _ => frame.len(),
     };

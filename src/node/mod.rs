@@ -15,6 +15,7 @@ mod damage;
 pub mod events;
 mod gathering;
 mod intake;
+mod keys;
 mod reads;
 pub mod shard;
 pub mod status;

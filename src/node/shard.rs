@@ -13,7 +13,7 @@ use super::crossing::{self, Crossings};
 use super::gathering::{self, Gatherings};
 use super::status::{Counters, Phase};
 use super::waiters::{Asker, ReplyTo, Waiter, Waiters, Waiting};
-use super::{events, reads, writes};
+use super::{events, keys, reads, writes};
 use crate::base::limits;
 use crate::base::planted::planted;
 use crate::base::units::Nanos;
@@ -23,7 +23,7 @@ use crate::engine::key::KeyRef;
 use crate::engine::{Engine, GroupNumber};
 use crate::replica::identity::Identity;
 use crate::replica::key_queue::KeyQueue;
-use crate::ring::position::Position;
+use crate::ring::position::{Position, VirtualNode};
 use crate::ring::shard_map::{ShardId, ShardMap};
 use crate::runtime::Runtime;
 use crate::runtime::log::{Level, Seldom};
@@ -34,6 +34,7 @@ use crate::wire::PROTOCOL_VERSION as PROTOCOL;
 use crate::wire::codec::{self, RequestLimits};
 use crate::wire::message::{HelloReply, Op, Receipt, Reply, Request, Status};
 use std::cell::RefCell;
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 
 const TOO_MANY: &str = "too many requests wait for the disk; send fewer at a time";
@@ -247,8 +248,12 @@ impl Shard {
     }
 
     fn key<'a>(&self, request: &Request<'a>) -> KeyRef<'a> {
+        let position = match request.op == Op::Keys && request.key.is_empty() {
+            true => Position(request.position),
+            false => Position::of(request.bucket, request.key),
+        };
         KeyRef {
-            position: Position::of(request.bucket, request.key),
+            position,
             bucket: request.bucket,
             key: request.key,
         }
@@ -259,7 +264,14 @@ impl Shard {
             .owner(key.position.virtual_node(self.identity.virtual_nodes))
     }
 
-    /// Serves a get, put or delete of a key of this shard.
+    /// The positions of the virtual nodes of this shard.
+    pub fn positions(&self) -> RangeInclusive<Position> {
+        let (run, count) = (self.map.run(self.own), self.identity.virtual_nodes);
+        let (first, last) = (VirtualNode(run.start), VirtualNode(run.end - 1));
+        *first.arc(count).start()..=*last.arc(count).end()
+    }
+
+    /// Serves a get, put or delete of a key of this shard, or lists keys from there on.
     pub fn serve(&mut self, shared: &SharedShard, to: ReplyTo, request: &Request<'_>) {
         let key = self.key(request);
         assert_eq!(self.owner(key), self.own, "a key has one owner");
@@ -279,6 +291,7 @@ impl Shard {
         }
         match request.op {
             Op::Get => reads::on_get(self, shared, to, key, request),
+            Op::Keys => keys::on_keys(self, shared, to, key, request),
             _ => writes::on_write(self, shared, to, key, request),
         }
     }
@@ -321,6 +334,7 @@ impl Shard {
                 Waiting::Get { key, entry, quorum } => {
                     reads::answer(self, shared, asker, key.as_ref(), Some(entry), quorum);
                 }
+                Waiting::Keys(page) => keys::reply(self, asker, &page),
             }
         }
     }
@@ -337,7 +351,7 @@ impl Shard {
                     let verdict = put.on_unsure();
                     self.finish_put(asker, verdict.expect("one replica, one refusal"));
                 }
-                Waiting::Refused(_) | Waiting::Get { .. } => {
+                Waiting::Refused(_) | Waiting::Get { .. } | Waiting::Keys(_) => {
                     let message = crate::engine::Unsure::Poisoned.to_string();
                     self.finish_message(asker, Status::Unsure, &message);
                 }
@@ -354,7 +368,7 @@ impl Shard {
         for Waiter { asker, waiting } in self.waiters.expired(self.runtime.now()) {
             match waiting {
                 Waiting::Put(put) => self.finish_put(asker, put.on_deadline()),
-                Waiting::Refused(_) | Waiting::Get { .. } => {
+                Waiting::Refused(_) | Waiting::Get { .. } | Waiting::Keys(_) => {
                     let message = "the disk did not answer in time; nothing was changed";
                     self.finish_message(asker, Status::Overloaded, message);
                 }

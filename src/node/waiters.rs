@@ -1,5 +1,6 @@
 //! Requests that wait for a commit group: their replies leave when it is durable, and not before.
 
+use super::keys::KeysPage;
 use crate::base::units::Nanos;
 use crate::coordinator::put::Put;
 use crate::coordinator::quorum::Quorum;
@@ -44,6 +45,8 @@ pub enum Waiting {
         entry: Rc<Entry>,
         quorum: Quorum,
     },
+    /// A page of keys, some of which are not durable yet.
+    Keys(KeysPage),
 }
 
 #[derive(Debug)]

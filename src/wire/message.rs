@@ -13,13 +13,22 @@ pub enum Op {
     Delete = 4,
     /// What the node counts and how it is.
     Status = 5,
+    /// Which keys there are, a page at a time.
+    Keys = 6,
 }
 
 impl Op {
     pub fn from_wire(number: u8) -> Option<Op> {
-        [Op::Hello, Op::Get, Op::Put, Op::Delete, Op::Status]
-            .into_iter()
-            .find(|op| *op as u8 == number)
+        [
+            Op::Hello,
+            Op::Get,
+            Op::Put,
+            Op::Delete,
+            Op::Status,
+            Op::Keys,
+        ]
+        .into_iter()
+        .find(|op| *op as u8 == number)
     }
 
     /// Whether an answer that never came leaves open what is stored.
@@ -157,6 +166,7 @@ impl Default for Request<'_> {
             timeout_ms: 0,
             protocol: 0,
             features: 0,
+            position: 0,
         }
     }
 }
@@ -180,6 +190,8 @@ pub struct Request<'a> {
     /// Of a hello: the protocol version and feature bits of the client.
     pub protocol: u16,
     pub features: u64,
+    /// Of Keys: where on the circle the page begins, if it names no key.
+    pub position: u64,
 }
 
 /// One sibling of a get's reply.
@@ -231,6 +243,13 @@ pub struct HelloReply<'a> {
     pub value_bytes_max: u32,
 }
 
+/// Where a page of keys begins: behind `key`, or without one at `position`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Next<'a> {
+    pub position: u64,
+    pub key: &'a [u8],
+}
+
 /// The answer to a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reply<'a> {
@@ -244,4 +263,7 @@ pub struct Reply<'a> {
     pub hello: Option<HelloReply<'a>>,
     /// What a status answers: a JSON object, one line, for eyes and scripts; fields are only ever added.
     pub status_json: &'a str,
+    /// A page of keys, and where the next one begins, if there is one.
+    pub keys: &'a [&'a [u8]],
+    pub next: Option<Next<'a>>,
 }

@@ -1,12 +1,15 @@
 //! A node of a few lines. The name of a key says how it is treated.
 
+use armilla::base::units::UnixMillis;
+use armilla::causal::dot::{Actor, Dot, Incarnation};
 use armilla::causal::object::OperationId;
+use armilla::causal::value_hash::value_hash;
 use armilla::wire::codec::{Builder, RequestLimits, decode_request, encode_reply};
 use armilla::wire::frame::{REQUEST_IDENTIFIER, Split, split};
 use armilla::wire::message::{
-    HelloReply, Op, PutMode, Receipt, Reply, Request, SiblingView, Status,
+    DotView, HelloReply, Next, Op, PutMode, Receipt, Reply, Request, SiblingView, Status,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -15,16 +18,35 @@ use std::sync::{Arc, Mutex};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     pub op: Op,
+    pub key: Vec<u8>,
     pub mode: PutMode,
     pub context: Vec<u8>,
     pub operation: OperationId,
+    /// The port it came through.
+    pub port: u16,
 }
+
+/// A value, and the operation that wrote it.
+type Held = Vec<(Vec<u8>, OperationId)>;
 
 #[derive(Default)]
 struct State {
-    values: BTreeMap<Vec<u8>, Vec<Vec<u8>>>,
+    values: BTreeMap<Vec<u8>, Held>,
     seen: Vec<Seen>,
+    gets: usize,
+    connections: usize,
+    /// Of the next ones: closed when they are accepted.
+    turned_away: usize,
+    /// Of the next ones: told that there are too many.
+    refused: usize,
     serving: bool,
+    /// Keys whose first request was treated as they say.
+    treated: BTreeSet<Vec<u8>>,
+    shard_ports: Vec<u16>,
+    node: u128,
+    value_bytes_max: u32,
+    /// Written beside the next put of this key, as if somebody else had.
+    intruder: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 pub struct Fake {
@@ -34,19 +56,24 @@ pub struct Fake {
 
 impl Fake {
     pub fn start() -> Fake {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
+        Fake::start_with_shards(0)
+    }
+
+    /// One that has ports for its shards as well.
+    pub fn start_with_shards(shards: usize) -> Fake {
         let state = Arc::new(Mutex::new(State {
             serving: true,
+            node: 7,
             ..State::default()
         }));
-        let shared = state.clone();
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let state = shared.clone();
-                std::thread::spawn(move || serve(stream.unwrap(), &state));
-            }
-        });
+        let address = listen(&state);
+        let own = (0..shards).map(|_| port_of(&listen(&state)));
+        let ports: Vec<u16> = own.collect();
+        // Nobody listens on these.
+        let nowhere = || vec![1, 2];
+        let mut locked = state.lock().unwrap();
+        locked.shard_ports = if shards == 0 { nowhere() } else { ports };
+        drop(locked);
         Fake { address, state }
     }
 
@@ -54,23 +81,97 @@ impl Fake {
         self.state.lock().unwrap().seen.clone()
     }
 
+    pub fn gets(&self) -> usize {
+        self.state.lock().unwrap().gets
+    }
+
+    pub fn connections(&self) -> usize {
+        self.state.lock().unwrap().connections
+    }
+
+    pub fn port(&self) -> u16 {
+        port_of(&self.address)
+    }
+
+    pub fn shard_ports(&self) -> Vec<u16> {
+        self.state.lock().unwrap().shard_ports.clone()
+    }
+
+    pub fn set_shard_ports(&self, ports: Vec<u16>) {
+        self.state.lock().unwrap().shard_ports = ports;
+    }
+
     pub fn stop_serving(&self) {
         self.state.lock().unwrap().serving = false;
     }
+
+    pub fn turn_away(&self, connections: usize) {
+        self.state.lock().unwrap().turned_away = connections;
+    }
+
+    pub fn refuse(&self, connections: usize) {
+        self.state.lock().unwrap().refused = connections;
+    }
+
+    pub fn become_another_node(&self) {
+        self.state.lock().unwrap().node += 1;
+    }
+
+    pub fn take_values_up_to(&self, bytes: u32) {
+        self.state.lock().unwrap().value_bytes_max = bytes;
+    }
+
+    pub fn intrude(&self, key: &[u8], value: &[u8]) {
+        self.state.lock().unwrap().intruder = Some((key.to_vec(), value.to_vec()));
+    }
 }
 
-fn serve(mut stream: TcpStream, state: &Mutex<State>) {
-    let limits = RequestLimits::default();
+fn port_of(address: &str) -> u16 {
+    address.rsplit(':').next().unwrap().parse().unwrap()
+}
+
+fn listen(state: &Arc<Mutex<State>>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (shared, port) = (state.clone(), port_of(&address));
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let state = shared.clone();
+            std::thread::spawn(move || serve(stream.unwrap(), &state, port));
+        }
+    });
+    address
+}
+
+fn serve(mut stream: TcpStream, state: &Mutex<State>, port: u16) {
+    {
+        let mut state = state.lock().unwrap();
+        state.connections += 1;
+        if state.turned_away > 0 {
+            state.turned_away -= 1;
+            return;
+        }
+        if state.refused > 0 {
+            state.refused -= 1;
+            let _ = stream.write_all(&too_many());
+            return;
+        }
+    }
+    let limits = RequestLimits {
+        value_bytes_max: 16 << 20,
+    };
     let mut inbound = Vec::new();
     let mut chunk = [0; 4096];
     loop {
         match split(&inbound, REQUEST_IDENTIFIER, limits.frame_bytes_max()) {
             Split::Frame { len } => {
                 let request = decode_request(&inbound[..len], limits).unwrap();
-                let Some(bytes) = answer(&request, &mut state.lock().unwrap()) else {
-                    return;
+                let said = answer(&request, &mut state.lock().unwrap(), port);
+                let (bytes, last) = match said {
+                    Said::Reply(bytes) => (bytes, false),
+                    Said::Last(bytes) => (bytes, true),
                 };
-                if stream.write_all(&bytes).is_err() {
+                if stream.write_all(&bytes).is_err() || last {
                     return;
                 }
                 inbound.drain(..len);
@@ -84,8 +185,22 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>) {
     }
 }
 
-/// `None` breaks the connection without an answer.
-fn answer(request: &Request<'_>, state: &mut State) -> Option<Vec<u8>> {
+fn too_many() -> Vec<u8> {
+    let reply = Reply {
+        status: Some(Status::Overloaded),
+        message: "too many connections",
+        ..Reply::default()
+    };
+    encode_reply(&mut Builder::new(), &reply).to_vec()
+}
+
+enum Said {
+    Reply(Vec<u8>),
+    /// Then the connection breaks.
+    Last(Vec<u8>),
+}
+
+fn answer(request: &Request<'_>, state: &mut State, port: u16) -> Said {
     let mut reply = Reply {
         id: request.id,
         status: Some(Status::Ok),
@@ -98,78 +213,139 @@ fn answer(request: &Request<'_>, state: &mut State) -> Option<Vec<u8>> {
         strict: true,
         hints: 0,
     };
+    let ports = state.shard_ports.clone();
     let hello = HelloReply {
         protocol: 1,
-        node: 7,
-        shard_ports: &[1, 2],
+        node: state.node,
+        virtual_nodes: 1024,
+        shard_ports: &ports,
+        value_bytes_max: state.value_bytes_max,
         ..HelloReply::default()
     };
-    let values;
-    let siblings: Vec<SiblingView<'_>>;
+    let (held, siblings, keys): (Held, Vec<SiblingView<'_>>, Vec<Vec<u8>>);
+    let listed: Vec<&[u8]>;
     if request.op.writes() {
         state.seen.push(Seen {
             op: request.op,
+            key: request.key.to_vec(),
             mode: request.mode,
             context: request.context.to_vec(),
             operation: request.operation,
+            port,
         });
     }
-    match (request.op, request.key) {
-        (_, b"broken") => return None,
-        (_, b"rubbish") => return Some(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()),
-        (_, b"silent") => return Some(Vec::new()),
-        (_, b"timeout") => reply.status = Some(Status::Timeout),
-        (_, b"refused") => {
+    state.gets += usize::from(request.op == Op::Get);
+    let name = String::from_utf8_lossy(request.key).into_owned();
+    let first = !name.ends_with("-once") || state.treated.insert(request.key.to_vec());
+    match name.trim_end_matches("-once") {
+        // After it was done: the reply alone is lost.
+        "lost" if first && request.op.writes() => {
+            store(request, state);
+            return Said::Last(Vec::new());
+        }
+        "broken" if first => return Said::Last(Vec::new()),
+        "rubbish" if first => return Said::Reply(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()),
+        "stranger" if first => {
+            reply.id += 1000;
+            return Said::Reply(encode_reply(&mut Builder::new(), &reply).to_vec());
+        }
+        "half" if first => {
+            let whole = encode_reply(&mut Builder::new(), &reply).to_vec();
+            return Said::Last(whole[..whole.len() / 2].to_vec());
+        }
+        "silent" => return Said::Reply(Vec::new()),
+        "timeout" if first => reply.status = Some(Status::Timeout),
+        "refused" => {
             reply.status = Some(Status::ContextRefused);
             reply.message = "not a context of this key";
         }
-        (Op::Put, b"overloaded-twice") if state.seen.len() <= 2 => {
-            reply.status = Some(Status::Overloaded);
+        "overloaded" => reply.status = Some(Status::Overloaded),
+        // The first try may have happened; the later ones are refused.
+        "broken-then-refused" if state.treated.insert(request.key.to_vec()) => {
+            return Said::Last(Vec::new());
         }
-        (Op::Hello, _) => reply.hello = Some(hello),
-        (Op::Status, _) if state.serving => {
-            reply.status_json = "{\"state\":\"serving\",\"keys\":3}";
-        }
-        (Op::Status, _) => {
-            reply.status = Some(Status::NotReady);
-            reply.status_json = "{\"state\":\"starting\"}";
-            reply.message = "it replays its log";
-        }
-        (Op::Put, key) => {
-            let held = state.values.entry(key.to_vec()).or_default();
-            if request.mode == PutMode::Overwrite || !request.context.is_empty() {
-                held.clear();
+        "broken-then-refused" => reply.status = Some(Status::Exists),
+        "overloaded-twice" if state.seen.len() <= 2 => reply.status = Some(Status::Overloaded),
+        _ => match request.op {
+            Op::Hello => reply.hello = Some(hello),
+            Op::Status if state.serving => {
+                reply.status_json = "{\"state\":\"serving\",\"keys\":3}";
             }
-            held.push(request.value.to_vec());
-            (reply.receipt, reply.context) = (Some(receipt), b"after");
-        }
-        (Op::Delete, key) => {
-            state.values.remove(key);
-            reply.receipt = Some(receipt);
-        }
-        (Op::Get, key) => {
-            values = state.values.get(key).cloned().unwrap_or_default();
-            siblings = values.iter().map(|value| view(value)).collect();
-            let found = if values.is_empty() {
-                Status::NotFound
-            } else {
-                Status::Ok
-            };
-            (reply.status, reply.siblings) = (Some(found), &siblings);
-            (reply.receipt, reply.context) = (Some(receipt), b"seen");
-        }
+            Op::Status => {
+                reply.status = Some(Status::NotReady);
+                reply.status_json = "{\"state\":\"starting\"}";
+                reply.message = "it replays its log";
+            }
+            Op::Put => {
+                store(request, state);
+                (reply.receipt, reply.context) = (Some(receipt), b"after");
+            }
+            Op::Delete => {
+                state.values.remove(request.key);
+                reply.receipt = Some(receipt);
+            }
+            Op::Get => {
+                held = state.values.get(request.key).cloned().unwrap_or_default();
+                let views = held.iter().map(|held| view(request.key, held));
+                siblings = views.collect();
+                let found = if held.is_empty() {
+                    Status::NotFound
+                } else {
+                    Status::Ok
+                };
+                (reply.status, reply.siblings) = (Some(found), &siblings);
+                (reply.receipt, reply.context) = (Some(receipt), b"seen");
+            }
+            Op::Keys => {
+                // In the order of their names, two a page.
+                let behind = state
+                    .values
+                    .keys()
+                    .filter(|key| key.as_slice() > request.key);
+                keys = behind.take(2).cloned().collect();
+                listed = keys.iter().map(Vec::as_slice).collect();
+                reply.keys = &listed;
+                reply.next = keys.last().map(|key| Next { position: 0, key });
+            }
+        },
     }
-    Some(encode_reply(&mut Builder::new(), &reply).to_vec())
+    Said::Reply(encode_reply(&mut Builder::new(), &reply).to_vec())
 }
 
-fn view(value: &[u8]) -> SiblingView<'_> {
+fn store(request: &Request<'_>, state: &mut State) {
+    let held = state.values.entry(request.key.to_vec()).or_default();
+    if held.iter().any(|held| held.1 == request.operation) {
+        return;
+    }
+    if request.mode == PutMode::Overwrite || !request.context.is_empty() {
+        held.clear();
+    }
+    held.push((request.value.to_vec(), request.operation));
+    if let Some((_, value)) = state.intruder.take_if(|(key, _)| key == request.key) {
+        held.push((value, OperationId(1)));
+    }
+}
+
+fn view<'a>(key: &[u8], (value, operation): &'a (Vec<u8>, OperationId)) -> SiblingView<'a> {
+    let dot = Dot {
+        actor: Actor {
+            incarnation: Incarnation(1),
+            birth: 2,
+        },
+        counter: 3,
+    };
+    let hash = value_hash(b"", key, dot, *operation, value);
     SiblingView {
         value,
         lost: value == b"lost",
-        written: armilla::base::units::UnixMillis(1000),
-        expires: armilla::base::units::UnixMillis(0),
-        value_hash: 0,
-        dot: Default::default(),
-        operation: OperationId(0),
+        written: UnixMillis(1000),
+        expires: UnixMillis(0),
+        value_hash: hash ^ u64::from(value == b"damaged"),
+        dot: DotView {
+            incarnation: 1,
+            birth: 2,
+            counter: 3,
+        },
+        operation: *operation,
     }
 }

@@ -218,7 +218,7 @@ fn a_value_far_too_long_is_refused_and_not_unknown() {
     let _alone = alone();
     let scratch = Scratch::new("long");
     let node = Node::start(&scratch.data());
-    let mut client = Client::connect(&node.address).unwrap();
+    let client = Client::connect(&node.address).unwrap();
     let refused = client.put(b"k", &vec![7; 2 * MIB], &Put::default());
     assert!(
         matches!(refused, Err(ClientError::Refused { .. })),

@@ -1,5 +1,6 @@
 //! Real processes: a node on real sockets and a real disk, the command line against it, and kill -9.
 
+mod client;
 mod damage;
 mod doctor;
 mod harness;
@@ -10,4 +11,5 @@ mod refusals;
 mod settings;
 mod shards;
 mod survival;
+mod transfer;
 mod verbs;

@@ -1,7 +1,7 @@
 //! A node of several shards: any of them answers any key, by its own port or the one of all.
 
 use crate::harness::{Node, Scratch, alone, code, cpus, http, text};
-use armilla::client::blocking::{Client, Put};
+use armilla::client::blocking::{Client, Options, Put};
 use std::time::Duration;
 
 fn start(scratch: &Scratch, shards: usize) -> Node {
@@ -32,13 +32,20 @@ fn any_shard_answers_any_key() {
     let mut node = start(&scratch, 3);
     let ports = ports(&node);
     assert_eq!(ports.len(), 3);
-    let mut clients: Vec<Client> = ports.iter().map(|p| Client::connect(p).unwrap()).collect();
+    // Each asks one shard for everything.
+    let options = Options {
+        shard_ports: false,
+        connections_max: 1,
+        ..Options::default()
+    };
+    let connect = |port: &String| Client::connect_with(port, options).unwrap();
+    let clients: Vec<Client> = ports.iter().map(connect).collect();
     for n in 0..90 {
         let value = format!("value of {n}");
         let put = clients[n % 3].put(key(n).as_bytes(), value.as_bytes(), &Put::default());
         put.unwrap();
     }
-    for client in &mut clients {
+    for client in &clients {
         for n in 0..90 {
             let got = client.get(key(n).as_bytes()).unwrap();
             assert_eq!(got.siblings.len(), 1);
@@ -82,7 +89,7 @@ fn all_shards_stop_in_order_while_clients_write() {
         .map(|(writer, port)| {
             std::thread::spawn(move || {
                 let mut acked = Vec::new();
-                let Ok(mut client) = Client::connect(&port) else {
+                let Ok(client) = Client::connect(&port) else {
                     return acked;
                 };
                 for n in 0.. {
@@ -106,7 +113,7 @@ fn all_shards_stop_in_order_while_clients_write() {
         .collect();
     assert!(!acked.is_empty());
     let node = start(&scratch, 2);
-    let mut client = Client::connect(&node.address).unwrap();
+    let client = Client::connect(&node.address).unwrap();
     for key in &acked {
         assert_eq!(
             client.get(key.as_bytes()).unwrap().siblings.len(),

@@ -15,7 +15,7 @@ const WRITERS: usize = 4;
 type Ledger = Arc<Mutex<BTreeMap<String, (u64, u64)>>>;
 
 fn write(address: String, writer: usize, ledger: Ledger, stop: Arc<AtomicBool>) {
-    let Ok(mut client) = Client::connect(&address) else {
+    let Ok(client) = Client::connect(&address) else {
         return;
     };
     while !stop.load(Ordering::Relaxed) {
@@ -89,7 +89,7 @@ fn nothing_acked_is_lost_by_kill_9() {
 
 /// A key holds its last acked value, or one that was sent after it and whose outcome nobody knows.
 fn check(node: &Node, ledger: &Ledger, cycle: usize) {
-    let mut client = Client::connect(&node.address).unwrap();
+    let client = Client::connect(&node.address).unwrap();
     for (key, (acked, sent)) in ledger.lock().unwrap().iter_mut() {
         let got = client.get(key.as_bytes()).unwrap();
         let values: Vec<String> = got

@@ -21,6 +21,7 @@ const TOP_LEVEL: &[&str] = &[
     "armilla.example.toml",
     "benches",
     "build.rs",
+    "examples",
     "rust-toolchain.toml",
     "schema",
     "src",

@@ -7,7 +7,9 @@
 mod reply;
 mod request;
 
-pub use reply::{BadReply, ReplyView, Siblings, decode_reply, encode_reply, encode_reply_into};
+pub use reply::{
+    BadReply, Keys, ReplyView, Siblings, decode_reply, encode_reply, encode_reply_into,
+};
 pub use request::{BadRequest, RequestLimits, RequestReason, decode_request, encode_request};
 
 use super::generated as fb;

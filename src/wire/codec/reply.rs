@@ -1,15 +1,17 @@
 //! Replies: what a node answers.
 
 use super::{Builder, bytes, fb, id128, number, verifier_options};
-use crate::base::limits::{CONTEXT_BYTES_MAX, RESPONSE_FRAME_BYTES_MAX, SIBLINGS_MAX};
+use crate::base::limits::{
+    CONTEXT_BYTES_MAX, KEYS_PAGE_MAX, RESPONSE_FRAME_BYTES_MAX, SIBLINGS_MAX,
+};
 use crate::base::units::UnixMillis;
 use crate::causal::object::OperationId;
 use crate::wire::frame::{BadFrame, REPLY_IDENTIFIER, check_whole};
-use crate::wire::message::{DotView, HelloReply, Receipt, Reply, SiblingView, Status};
+use crate::wire::message::{DotView, HelloReply, Next, Receipt, Reply, SiblingView, Status};
 use flatbuffers::{FlatBufferBuilder, ForwardsUOffset, Vector, WIPOffset};
 
-/// The reply, its hello and its siblings are a table each.
-const TABLES_MAX: usize = SIBLINGS_MAX + 2;
+/// The reply, its hello, its place of the next page, its siblings and its keys are a table each.
+const TABLES_MAX: usize = SIBLINGS_MAX + KEYS_PAGE_MAX + 3;
 
 /// Encodes `reply` as one whole frame, which lives until the builder is used again. Values are copied once, into
 /// the builder; nothing is allocated once the builder has grown to the size of the replies it sees.
@@ -19,12 +21,15 @@ pub fn encode_reply<'b>(builder: &'b mut Builder, reply: &Reply<'_>) -> &'b [u8]
         .expect("a reply is encoded once its outcome is decided");
     assert!(reply.siblings.len() <= SIBLINGS_MAX);
     assert!(reply.context.len() <= CONTEXT_BYTES_MAX);
+    assert!(reply.keys.len() <= KEYS_PAGE_MAX);
     let fbb = builder.reset();
     let siblings = (!reply.siblings.is_empty()).then(|| encode_siblings(fbb, reply.siblings));
     let context = (!reply.context.is_empty()).then(|| fbb.create_vector(reply.context));
     let message = (!reply.message.is_empty()).then(|| fbb.create_string(reply.message));
     let json = (!reply.status_json.is_empty()).then(|| fbb.create_string(reply.status_json));
     let hello = reply.hello.as_ref().map(|hello| encode_hello(fbb, hello));
+    let keys = (!reply.keys.is_empty()).then(|| encode_keys(fbb, reply.keys));
+    let next = reply.next.map(|next| encode_next(fbb, next));
     let receipt = reply
         .receipt
         .map(|r| fb::Receipt::new(r.votes, r.needed, r.replicas, r.hints, r.strict));
@@ -37,6 +42,8 @@ pub fn encode_reply<'b>(builder: &'b mut Builder, reply: &Reply<'_>) -> &'b [u8]
         receipt: receipt.as_ref(),
         hello,
         status_json: json,
+        keys,
+        next,
     };
     let root = fb::Reply::create(fbb, &arguments);
     fbb.finish_size_prefixed(root, Some(REPLY_IDENTIFIER));
@@ -94,6 +101,27 @@ fn encode_hello(
     fb::Hello::create(fbb, &arguments)
 }
 
+fn encode_keys(
+    fbb: &mut FlatBufferBuilder<'static>,
+    keys: &[&[u8]],
+) -> WIPOffset<Vector<'static, ForwardsUOffset<fb::Key<'static>>>> {
+    let tables = keys.iter().map(|key| {
+        let key = Some(fbb.create_vector(key));
+        fb::Key::create(fbb, &fb::KeyArgs { key })
+    });
+    let places: Vec<_> = tables.collect();
+    fbb.create_vector(&places)
+}
+
+fn encode_next(
+    fbb: &mut FlatBufferBuilder<'static>,
+    next: Next<'_>,
+) -> WIPOffset<fb::Next<'static>> {
+    let key = (!next.key.is_empty()).then(|| fbb.create_vector(next.key));
+    let position = next.position;
+    fb::Next::create(fbb, &fb::NextArgs { position, key })
+}
+
 /// A frame that is no reply. What became of its request is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadReply {
@@ -105,6 +133,8 @@ pub enum BadReply {
     NoStatus,
     #[error("the reply has {0} siblings: a key has at most {max}", max = SIBLINGS_MAX)]
     Siblings(usize),
+    #[error("the reply has {0} keys: a page has at most {max}", max = KEYS_PAGE_MAX)]
+    Keys(usize),
     #[error("the reply has a context of {0} bytes: no node gives one longer than {max}", max = CONTEXT_BYTES_MAX)]
     Context(usize),
 }
@@ -120,6 +150,8 @@ pub struct ReplyView<'a> {
     pub context: &'a [u8],
     pub receipt: Option<Receipt>,
     pub status_json: &'a str,
+    pub keys: Keys<'a>,
+    pub next: Option<Next<'a>>,
     hello: Option<fb::Hello<'a>>,
 }
 
@@ -172,6 +204,24 @@ impl<'a> Siblings<'a> {
     }
 }
 
+/// The keys of a page.
+#[derive(Clone, Copy, Debug)]
+pub struct Keys<'a>(Option<Vector<'a, ForwardsUOffset<fb::Key<'a>>>>);
+
+impl<'a> Keys<'a> {
+    pub fn len(&self) -> usize {
+        self.0.map_or(0, |vector| vector.len())
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        self.0.into_iter().flatten().map(|key| bytes(key.key()))
+    }
+}
+
 /// Decodes one whole frame, prefix included.
 pub fn decode_reply(frame: &[u8]) -> Result<ReplyView<'_>, BadReply> {
     check_whole(frame, REPLY_IDENTIFIER, RESPONSE_FRAME_BYTES_MAX).map_err(BadReply::Frame)?;
@@ -192,8 +242,16 @@ pub fn decode_reply(frame: &[u8]) -> Result<ReplyView<'_>, BadReply> {
             hints: r.hints(),
         }),
         status_json: table.status_json().unwrap_or_default(),
+        keys: Keys(table.keys()),
+        next: table.next().map(|next| Next {
+            position: next.position(),
+            key: bytes(next.key()),
+        }),
         hello: table.hello(),
     };
+    if reply.keys.len() > KEYS_PAGE_MAX {
+        return Err(BadReply::Keys(reply.keys.len()));
+    }
     if reply.siblings.len() > SIBLINGS_MAX {
         return Err(BadReply::Siblings(reply.siblings.len()));
     }

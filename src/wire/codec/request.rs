@@ -110,6 +110,7 @@ pub fn encode_request<'b>(builder: &'b mut Builder, request: &Request<'_>) -> &'
         timeout_ms: request.timeout_ms,
         protocol: request.protocol,
         features: request.features,
+        position: request.position,
     };
     let root = fb::Request::create(fbb, &arguments);
     fbb.finish_size_prefixed(root, Some(REQUEST_IDENTIFIER));
@@ -148,6 +149,7 @@ fn fields<'a>(table: fb::Request<'a>, limits: RequestLimits) -> Result<Request<'
         timeout_ms: table.timeout_ms(),
         protocol: table.protocol(),
         features: table.features(),
+        position: table.position(),
     };
     check(&request, limits)?;
     Ok(request)

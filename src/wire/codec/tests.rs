@@ -75,6 +75,19 @@ fn hello() -> Reply<'static> {
     }
 }
 
+fn keys() -> Reply<'static> {
+    Reply {
+        id: 10,
+        status: Some(Status::Ok),
+        keys: &[b"city", b"\xff"],
+        next: Some(Next {
+            position: 1 << 63,
+            key: b"\xff",
+        }),
+        ..Reply::default()
+    }
+}
+
 fn refused() -> Reply<'static> {
     let message = "too many requests are open on this connection";
     Reply {
@@ -94,6 +107,8 @@ fn assert_same(view: &ReplyView<'_>, reply: &Reply<'_>) {
     );
     assert_eq!((view.context, view.receipt), (reply.context, reply.receipt));
     assert_eq!(view.siblings.iter().collect::<Vec<_>>(), reply.siblings);
+    assert_eq!(view.keys.iter().collect::<Vec<_>>(), reply.keys);
+    assert_eq!(view.next, reply.next);
     match (view.hello(), &reply.hello) {
         (None, None) => {}
         (Some((fields, ports)), Some(sent)) => {
@@ -181,7 +196,14 @@ fn golden_frames() {
         features: 5,
         ..Request::default()
     };
+    let list = Request {
+        id: 3,
+        op: Op::Keys,
+        position: 1 << 63,
+        ..Request::default()
+    };
     let requests = [
+        ("request-keys", list),
         ("request-get", get),
         ("request-put", put()),
         ("request-put-overwrite", overwrite),
@@ -200,6 +222,7 @@ fn golden_frames() {
     let replies = [
         ("reply-get-one", found(&one)),
         ("reply-get-siblings", found(&many)),
+        ("reply-keys", keys()),
         ("reply-hello", hello()),
         ("reply-overloaded", refused()),
     ];
@@ -485,8 +508,12 @@ fn read_all(frame: &[u8]) -> usize {
             .hello()
             .map(|(fields, ports)| (fields, ports.collect::<Vec<_>>()));
         format!(
-            "{siblings:?}{hello:?}{}{}{:?}",
-            r.message, r.status_json, r.context
+            "{siblings:?}{hello:?}{}{}{:?}{:?}{:?}",
+            r.message,
+            r.status_json,
+            r.context,
+            r.next,
+            r.keys.iter().collect::<Vec<_>>()
         )
         .len()
     });
@@ -500,14 +527,14 @@ proptest! {
     fn requests_round_trip(
         id: u64, op in 2usize..4, key in vec(any::<u8>(), 1..64), value in vec(any::<u8>(), 0..2048),
         bucket in vec(any::<u8>(), 0..256), context in vec(any::<u8>(), 0..300), operation: u128,
-        numbers: (u64, u8, u8, bool, u32, u16, u64),
+        numbers: (u64, u8, u8, bool, u32, u16, u64, u64),
     ) {
         let op = [Op::Hello, Op::Status, Op::Get, Op::Put][op];
-        let (expires, read_quorum, write_quorum, strict, timeout_ms, protocol, features) = numbers;
+        let (expires, read_quorum, write_quorum, strict, timeout_ms, protocol, features, position) = numbers;
         let request = Request {
             id, op, bucket: &bucket, key: &key, value: &value, context: &context,
             mode: PutMode::ByContext, operation: OperationId(operation), expires: UnixMillis(expires),
-            read_quorum, write_quorum, strict, timeout_ms, protocol, features,
+            read_quorum, write_quorum, strict, timeout_ms, protocol, features, position,
         };
         let mut builder = Builder::new();
         encode_reply(&mut builder, &refused());

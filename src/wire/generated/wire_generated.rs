@@ -13,16 +13,17 @@ pub mod wire {
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_OP: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_OP: u8 = 5;
+pub const ENUM_MAX_OP: u8 = 6;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_OP: [Op; 6] = [
+pub const ENUM_VALUES_OP: [Op; 7] = [
   Op::Missing,
   Op::Hello,
   Op::Get,
   Op::Put,
   Op::Delete,
   Op::Status,
+  Op::Keys,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -36,9 +37,10 @@ impl Op {
   pub const Put: Self = Self(3);
   pub const Delete: Self = Self(4);
   pub const Status: Self = Self(5);
+  pub const Keys: Self = Self(6);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 5;
+  pub const ENUM_MAX: u8 = 6;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::Missing,
     Self::Hello,
@@ -46,6 +48,7 @@ impl Op {
     Self::Put,
     Self::Delete,
     Self::Status,
+    Self::Keys,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -56,6 +59,7 @@ impl Op {
       Self::Put => Some("Put"),
       Self::Delete => Some("Delete"),
       Self::Status => Some("Status"),
+      Self::Keys => Some("Keys"),
       _ => None,
     }
   }
@@ -894,6 +898,7 @@ impl<'a> Request<'a> {
   pub const VT_TIMEOUT_MS: ::flatbuffers::VOffsetT = 28;
   pub const VT_PROTOCOL: ::flatbuffers::VOffsetT = 30;
   pub const VT_FEATURES: ::flatbuffers::VOffsetT = 32;
+  pub const VT_POSITION: ::flatbuffers::VOffsetT = 34;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -905,6 +910,7 @@ impl<'a> Request<'a> {
     args: &'args RequestArgs<'args>
   ) -> ::flatbuffers::WIPOffset<Request<'bldr>> {
     let mut builder = RequestBuilder::new(_fbb);
+    builder.add_position(args.position);
     builder.add_features(args.features);
     builder.add_expires_ms(args.expires_ms);
     builder.add_id(args.id);
@@ -1029,6 +1035,13 @@ impl<'a> Request<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(Request::VT_FEATURES, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn position(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Request::VT_POSITION, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Request<'_> {
@@ -1052,6 +1065,7 @@ impl ::flatbuffers::Verifiable for Request<'_> {
      .visit_field::<u32>("timeout_ms", Self::VT_TIMEOUT_MS, false)?
      .visit_field::<u16>("protocol", Self::VT_PROTOCOL, false)?
      .visit_field::<u64>("features", Self::VT_FEATURES, false)?
+     .visit_field::<u64>("position", Self::VT_POSITION, false)?
      .finish();
     Ok(())
   }
@@ -1072,6 +1086,7 @@ pub struct RequestArgs<'a> {
     pub timeout_ms: u32,
     pub protocol: u16,
     pub features: u64,
+    pub position: u64,
 }
 impl<'a> Default for RequestArgs<'a> {
   #[inline]
@@ -1092,6 +1107,7 @@ impl<'a> Default for RequestArgs<'a> {
       timeout_ms: 0,
       protocol: 0,
       features: 0,
+      position: 0,
     }
   }
 }
@@ -1162,6 +1178,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> RequestBuilder<'a, 'b, A> {
     self.fbb_.push_slot::<u64>(Request::VT_FEATURES, features, 0);
   }
   #[inline]
+  pub fn add_position(&mut self, position: u64) {
+    self.fbb_.push_slot::<u64>(Request::VT_POSITION, position, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> RequestBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     RequestBuilder {
@@ -1194,6 +1214,7 @@ impl ::core::fmt::Debug for Request<'_> {
       ds.field("timeout_ms", &self.timeout_ms());
       ds.field("protocol", &self.protocol());
       ds.field("features", &self.features());
+      ds.field("position", &self.position());
       ds.finish()
   }
 }
@@ -1611,6 +1632,215 @@ impl ::core::fmt::Debug for Hello<'_> {
       ds.finish()
   }
 }
+pub enum KeyOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct Key<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for Key<'a> {
+  type Inner = Key<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> Key<'a> {
+  pub const VT_KEY: ::flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    Key { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args KeyArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<Key<'bldr>> {
+    let mut builder = KeyBuilder::new(_fbb);
+    if let Some(x) = args.key { builder.add_key(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn key(&self) -> Option<::flatbuffers::Vector<'a, u8>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(Key::VT_KEY, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for Key<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("key", Self::VT_KEY, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct KeyArgs<'a> {
+    pub key: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
+}
+impl<'a> Default for KeyArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    KeyArgs {
+      key: None,
+    }
+  }
+}
+
+pub struct KeyBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> KeyBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_key(&mut self, key: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u8>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Key::VT_KEY, key);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> KeyBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    KeyBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<Key<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for Key<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("Key");
+      ds.field("key", &self.key());
+      ds.finish()
+  }
+}
+pub enum NextOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct Next<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for Next<'a> {
+  type Inner = Next<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> Next<'a> {
+  pub const VT_POSITION: ::flatbuffers::VOffsetT = 4;
+  pub const VT_KEY: ::flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    Next { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args NextArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<Next<'bldr>> {
+    let mut builder = NextBuilder::new(_fbb);
+    builder.add_position(args.position);
+    if let Some(x) = args.key { builder.add_key(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn position(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Next::VT_POSITION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn key(&self) -> Option<::flatbuffers::Vector<'a, u8>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(Next::VT_KEY, None)}
+  }
+}
+
+impl ::flatbuffers::Verifiable for Next<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<u64>("position", Self::VT_POSITION, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("key", Self::VT_KEY, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct NextArgs<'a> {
+    pub position: u64,
+    pub key: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
+}
+impl<'a> Default for NextArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    NextArgs {
+      position: 0,
+      key: None,
+    }
+  }
+}
+
+pub struct NextBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> NextBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_position(&mut self, position: u64) {
+    self.fbb_.push_slot::<u64>(Next::VT_POSITION, position, 0);
+  }
+  #[inline]
+  pub fn add_key(&mut self, key: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u8>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Next::VT_KEY, key);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> NextBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    NextBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<Next<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for Next<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("Next");
+      ds.field("position", &self.position());
+      ds.field("key", &self.key());
+      ds.finish()
+  }
+}
 pub enum ReplyOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -1635,6 +1865,8 @@ impl<'a> Reply<'a> {
   pub const VT_RECEIPT: ::flatbuffers::VOffsetT = 14;
   pub const VT_HELLO: ::flatbuffers::VOffsetT = 16;
   pub const VT_STATUS_JSON: ::flatbuffers::VOffsetT = 18;
+  pub const VT_KEYS: ::flatbuffers::VOffsetT = 20;
+  pub const VT_NEXT: ::flatbuffers::VOffsetT = 22;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -1647,6 +1879,8 @@ impl<'a> Reply<'a> {
   ) -> ::flatbuffers::WIPOffset<Reply<'bldr>> {
     let mut builder = ReplyBuilder::new(_fbb);
     builder.add_id(args.id);
+    if let Some(x) = args.next { builder.add_next(x); }
+    if let Some(x) = args.keys { builder.add_keys(x); }
     if let Some(x) = args.status_json { builder.add_status_json(x); }
     if let Some(x) = args.hello { builder.add_hello(x); }
     if let Some(x) = args.receipt { builder.add_receipt(x); }
@@ -1714,6 +1948,20 @@ impl<'a> Reply<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Reply::VT_STATUS_JSON, None)}
   }
+  #[inline]
+  pub fn keys(&self) -> Option<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Key<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Key>>>>(Reply::VT_KEYS, None)}
+  }
+  #[inline]
+  pub fn next(&self) -> Option<Next<'a>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<Next>>(Reply::VT_NEXT, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Reply<'_> {
@@ -1730,6 +1978,8 @@ impl ::flatbuffers::Verifiable for Reply<'_> {
      .visit_field::<Receipt>("receipt", Self::VT_RECEIPT, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<Hello>>("hello", Self::VT_HELLO, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("status_json", Self::VT_STATUS_JSON, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<Key>>>>("keys", Self::VT_KEYS, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<Next>>("next", Self::VT_NEXT, false)?
      .finish();
     Ok(())
   }
@@ -1743,6 +1993,8 @@ pub struct ReplyArgs<'a> {
     pub receipt: Option<&'a Receipt>,
     pub hello: Option<::flatbuffers::WIPOffset<Hello<'a>>>,
     pub status_json: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub keys: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Key<'a>>>>>,
+    pub next: Option<::flatbuffers::WIPOffset<Next<'a>>>,
 }
 impl<'a> Default for ReplyArgs<'a> {
   #[inline]
@@ -1756,6 +2008,8 @@ impl<'a> Default for ReplyArgs<'a> {
       receipt: None,
       hello: None,
       status_json: None,
+      keys: None,
+      next: None,
     }
   }
 }
@@ -1798,6 +2052,14 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ReplyBuilder<'a, 'b, A> {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Reply::VT_STATUS_JSON, status_json);
   }
   #[inline]
+  pub fn add_keys(&mut self, keys: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<Key<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Reply::VT_KEYS, keys);
+  }
+  #[inline]
+  pub fn add_next(&mut self, next: ::flatbuffers::WIPOffset<Next<'b >>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<Next>>(Reply::VT_NEXT, next);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ReplyBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     ReplyBuilder {
@@ -1823,6 +2085,8 @@ impl ::core::fmt::Debug for Reply<'_> {
       ds.field("receipt", &self.receipt());
       ds.field("hello", &self.hello());
       ds.field("status_json", &self.status_json());
+      ds.field("keys", &self.keys());
+      ds.field("next", &self.next());
       ds.finish()
   }
 }

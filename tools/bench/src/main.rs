@@ -66,7 +66,7 @@ fn main() -> ExitCode {
 fn wait_until_serving(server: SocketAddr) -> Result<(), String> {
     let deadline = Instant::now() + Duration::from_secs(START_SECONDS_MAX);
     loop {
-        let mut client = Client::connect(&server.to_string()).map_err(|e| e.to_string())?;
+        let client = Client::connect(&server.to_string()).map_err(|e| e.to_string())?;
         let report = client.status().map_err(|e| e.to_string())?;
         if report.serving {
             return Ok(());

@@ -17,7 +17,7 @@ pub struct Protocol {
 impl Session for Protocol {
     fn who(address: SocketAddr) -> Server {
         let client = Client::connect(&address.to_string());
-        let report = client.and_then(|mut client| client.status());
+        let report = client.and_then(|client| client.status());
         let json = report.map(|report| report.json).unwrap_or_default();
         let json: serde_json::Value = serde_json::from_str(&json).unwrap_or_default();
         Server {

@@ -50,7 +50,7 @@ impl Route {
             return Ok(route);
         }
         let client = Client::connect(&server.to_string());
-        let hello = client.and_then(|mut client| client.hello());
+        let hello = client.and_then(|client| client.hello());
         let hello = hello.map_err(|error| format!("{server} does not say who it is: {error}"))?;
         let (shards, virtual_nodes) = (hello.shard_ports.len(), hello.node.virtual_nodes);
         let fits =
