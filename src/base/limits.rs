@@ -115,6 +115,9 @@ pub const RECV_BUFFERS_PER_CONNECTION_MAX: usize = 4;
 /// well-behaved client may be in the midst of. Beyond it the connection is cut.
 pub const CLOSE_DRAIN_BYTES_MAX: usize = REQUEST_FRAME_BYTES_MAX;
 
+/// Bytes of memory that a shard takes whatever it holds: rings, groups being written, tables being written and merged,
+/// its part of the program. Measured: 1 GiB of values through a budget of 128 MiB.
+pub const SHARD_FIXED_BYTES: usize = 6 * MIB;
 /// Bytes of memory below which a shard has no room for its buffers and a few keys.
 pub const MEMORY_BYTES_MIN: usize = 16 * MIB;
 

@@ -116,6 +116,9 @@ fn open(file: &Path) -> io::Result<(Box<dyn BufRead>, Option<u64>)> {
     ))
 }
 
+/// Failures that are told one by one when the first of them ends the import.
+const FAILURES_SAID: u64 = 10;
+
 struct UnderWay {
     line: u64,
     key: Vec<u8>,
@@ -254,7 +257,14 @@ impl Importer {
     fn fail(&mut self, line: u64, why: &str) {
         self.failed += 1;
         self.stopped |= self.on_error == OnError::Stop;
-        self.progress.say(&format!("{}:{line}: {why}", self.name));
+        // Once one has ended it, the rows under way fail for the same reason: thousands of lines would say no more.
+        match self.failed {
+            said if said <= FAILURES_SAID || self.on_error == OnError::Skip => {
+                self.progress.say(&format!("{}:{line}: {why}", self.name));
+            }
+            said if said == FAILURES_SAID + 1 => self.progress.say("further rows are counted only"),
+            _ => {}
+        }
     }
 
     fn report(mut self) -> Exit {

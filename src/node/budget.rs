@@ -7,7 +7,7 @@
 
 use crate::base::limits::{
     BUFFER_PART_OF_MEMORY, CONNECTION_UNSENT_BYTES_MAX, FRAME_OVERHEAD_BYTES_MAX,
-    RECV_BUFFER_BYTES, RECV_BUFFERS, SMALL_BYTES_MAX,
+    RECV_BUFFER_BYTES, RECV_BUFFERS, SHARD_FIXED_BYTES, SMALL_BYTES_MAX,
 };
 
 /// How a shard's part of `--memory` is shared out.
@@ -19,14 +19,14 @@ pub struct Shares {
     pub buffer_bytes: usize,
 }
 
-/// Connections get a part, but room for two of the longest requests in any case; the ring's receive buffers are taken
-/// off; the engine has the rest, and a quarter at least.
+/// Connections get a part, but room for two of the longest requests in any case; the ring's receive buffers, and what
+/// every shard needs besides, are taken off; the engine has the rest, and a quarter at least.
 pub fn share(memory_bytes: usize, value_bytes_max: usize) -> Shares {
     let buffer_bytes = buffer_bytes_min(value_bytes_max).max(memory_bytes / BUFFER_PART_OF_MEMORY);
     let receive = usize::from(RECV_BUFFERS) * RECV_BUFFER_BYTES;
     Shares {
         engine_bytes: memory_bytes
-            .saturating_sub(buffer_bytes + receive)
+            .saturating_sub(buffer_bytes + receive + SHARD_FIXED_BYTES)
             .max(memory_bytes / 4),
         buffer_bytes,
     }

@@ -138,7 +138,7 @@ impl Mover {
         }
         loop {
             self.take_turn(survivor).await;
-            let moved = self.relocate_in_turn(survivor).await;
+            let moved = self.relocate_in_turn(survivor, &newest).await;
             self.end_turn(survivor);
             match moved {
                 Ok(Some(group)) => return Ok(group),
@@ -148,9 +148,16 @@ impl Mover {
         }
     }
 
-    /// `None`: the log has no room now.
-    async fn relocate_in_turn(&self, survivor: &Survivor) -> Result<Option<GroupNumber>, Left> {
-        let newest = self.newest(survivor).await?;
+    /// `None`: the log has no room now. `seen`: what the index said before the turn.
+    async fn relocate_in_turn(
+        &self,
+        survivor: &Survivor,
+        seen: &Rc<Entry>,
+    ) -> Result<Option<GroupNumber>, Left> {
+        let newest = match planted!(RelocateWithoutTurn) {
+            true => seen.clone(),
+            false => self.newest(survivor).await?,
+        };
         let Some(object) = survivor.relocated(&newest) else {
             return Ok(Some(superseded_by(&newest)));
         };

@@ -56,8 +56,8 @@ fn a_rotten_value_is_an_error_that_is_told_listed_and_kept() {
     assert_eq!(code(&got), 3, "{}", text(&got.stderr));
     assert!(got.stdout.is_empty());
     eventually("the place is noted", || notes() == 1);
+    eventually("it is told", || node.events("unreadable").len() == 1);
     let told = node.events("unreadable");
-    assert_eq!(told.len(), 1);
     let file = told[0]["file"].as_str().unwrap();
     assert!(file.starts_with("log/") && told[0]["checksum_stated"].is_string());
     let before = report(&node)["damage"].clone();

@@ -221,7 +221,7 @@ fn a_value_far_too_long_is_refused_and_not_unknown() {
     let client = Client::connect(&node.address).unwrap();
     let refused = client.put(b"k", &vec![7; 2 * MIB], &Put::default());
     assert!(
-        matches!(refused, Err(ClientError::Refused { .. })),
+        matches!(refused, Err(ClientError::TooLarge(_))),
         "{refused:?}"
     );
     assert!(client.put(b"k", b"v", &Put::default()).is_ok());
