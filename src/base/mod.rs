@@ -2,6 +2,7 @@
 //! simulator.
 
 pub mod checksum;
+pub mod histogram;
 pub mod limits;
 pub mod marks;
 pub mod planted;

@@ -46,6 +46,10 @@ fn lines(json: &str) -> String {
     };
     let rows = report.remove("by_shard");
     let damage = report.remove("damage").unwrap_or_default();
+    // For programs: too long for eyes.
+    for long in ["latency", "log_write", "replies_by"] {
+        report.remove(long);
+    }
     let mut text = String::new();
     for (name, value) in &report {
         text += &match value {

@@ -3,7 +3,7 @@
 use super::manifest::ReplayFrom;
 use super::manifest_codec::Edit;
 use super::memtable::Memtable;
-use super::run_writer::RunWriter;
+use super::run_writer::{Cause, RunWriter};
 use super::shell::Shell;
 use crate::base::limits::{DISK_FULL_RETRY_MS, SCAN_BATCH_ENTRIES};
 use crate::base::marks::mark;
@@ -49,7 +49,7 @@ impl Shell {
     }
 
     async fn flush(&self, memtable: &Memtable, from: ReplayFrom) -> Result<(), DiskError> {
-        let mut writer = RunWriter::new(self);
+        let mut writer = RunWriter::new(self, Cause::Flush);
         let tables = match self.write_entries(&mut writer, memtable).await {
             Ok(()) => writer.finish().await,
             Err(error) => Err(error),

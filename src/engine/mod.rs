@@ -36,6 +36,7 @@ pub mod table;
 mod tests;
 mod usage;
 
+use crate::base::histogram::Histogram;
 use crate::base::limits::SEGMENT_BYTES_MIN;
 use crate::runtime::Runtime;
 use crate::runtime::disk::Disk;
@@ -117,7 +118,9 @@ pub struct Statistics {
     /// Values and blocks of tables.
     pub cached_bytes: u64,
     pub log_bytes_written: u64,
-    pub table_bytes_written: u64,
+    /// Of tables: made of memory, and merged of others.
+    pub flush_bytes_written: u64,
+    pub merge_bytes_written: u64,
     pub user_bytes_written: u64,
     pub groups_written: u64,
     pub cache_hits: u64,
@@ -132,11 +135,14 @@ pub struct Statistics {
     pub replay_bytes: u64,
     pub segments: u64,
     pub runs: u64,
+    pub tables: u64,
     pub flushes: u64,
     pub merges: u64,
     /// Segments that were given back, and bytes that were copied out of them.
     pub segments_collected: u64,
     pub bytes_relocated: u64,
+    /// Writing a group durably.
+    pub log_write: Histogram,
 }
 
 /// The engine of one shard; clones are the same one. One task calls `commit_next` in a loop, others the rest.

@@ -13,8 +13,16 @@ use crate::causal::object::Object;
 use crate::runtime::disk::{DiskCause, DiskError};
 use std::rc::Rc;
 
+/// Why tables are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    Flush,
+    Merge,
+}
+
 pub struct RunWriter<'a> {
     shell: &'a Shell,
+    cause: Cause,
     open: Option<TableWriter>,
     /// Numbers of all tables that were begun.
     begun: Vec<u32>,
@@ -49,9 +57,10 @@ impl NewTables {
 }
 
 impl<'a> RunWriter<'a> {
-    pub fn new(shell: &'a Shell) -> RunWriter<'a> {
+    pub fn new(shell: &'a Shell, cause: Cause) -> RunWriter<'a> {
         RunWriter {
             shell,
+            cause,
             open: None,
             begun: Vec::new(),
             finished: Vec::new(),
@@ -82,7 +91,7 @@ impl<'a> RunWriter<'a> {
     async fn finish_table(&mut self) -> Result<(), DiskError> {
         if let Some(table) = self.open.take() {
             let summary = table.finish().await?;
-            self.shell.on_table_written(summary.bytes);
+            self.shell.on_table_written(self.cause, summary.bytes);
             self.finished.push(summary);
         }
         Ok(())

@@ -54,7 +54,7 @@ impl Runs {
         self.runs.first().map_or(1, |run| run.number + 1)
     }
 
-    fn tables(&self) -> impl Iterator<Item = &Rc<Table>> {
+    pub fn tables(&self) -> impl Iterator<Item = &Rc<Table>> {
         self.runs.iter().flat_map(|run| &run.tables)
     }
 

@@ -10,6 +10,7 @@ use super::log::segment::Segment;
 use super::log::writer::Job;
 use super::manifest::{Manifest, Sealed};
 use super::outcome::{AppendRefused, Lookup, Poisoned, Unsure};
+use super::run_writer::Cause;
 use super::state::{Purpose, State};
 use super::table::TableId;
 use super::{DamageReport, Engine, Statistics};
@@ -120,8 +121,13 @@ impl Shell {
         self.state.borrow().log()
     }
 
-    pub(super) fn on_table_written(&self, bytes: u64) {
-        self.state.borrow_mut().counters_mut().table_bytes_written += bytes;
+    pub(super) fn on_table_written(&self, cause: Cause, bytes: u64) {
+        let mut state = self.state.borrow_mut();
+        let counters = state.counters_mut();
+        match cause {
+            Cause::Flush => counters.flush_bytes_written += bytes,
+            Cause::Merge => counters.merge_bytes_written += bytes,
+        }
     }
 
     /// Ends this life of the log, and tells all that wait.
@@ -249,6 +255,7 @@ impl Shell {
             !self.writing.replace(true),
             "one group is written at a time"
         );
+        let began = self.runtime.now();
         let (buffer, done) = file
             .write_at(job.offset, job.buffer, job.len, persist)
             .await;
@@ -261,6 +268,8 @@ impl Shell {
             Err(error) if !planted!(DroppedSyncError) => Err(self.poison(error)),
             _ => {
                 let mut state = self.state.borrow_mut();
+                let took = self.runtime.now().0 - began.0;
+                state.counters_mut().log_write.record_ns(took);
                 state.on_durable(written, buffer, job.len);
                 if state.wants_freeze() || state.flushable().is_some() {
                     self.flushes.notify();

@@ -540,6 +540,7 @@ impl State {
             replay_bytes: self.replay_bytes,
             segments: self.segments.len() as u64,
             runs: self.runs.len() as u64,
+            tables: self.runs.tables().count() as u64,
             ..self.counters
         }
     }

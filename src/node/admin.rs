@@ -1,7 +1,9 @@
-//! The admin port: `/livez` (does it need a restart?), `/readyz` (does it serve?), `/status` (JSON), over HTTP/1.1.
+//! The admin port: `/livez` (does it need a restart?), `/readyz` (does it serve?), `/status` (JSON),
+//! `/metrics` (Prometheus), over HTTP/1.1.
 //!
 //! Served by shard 0, which asks the others: an answer here says that the loops that serve requests turn.
 
+use super::metrics;
 use super::shard::Shard;
 use super::status::{self, NodeState};
 use crate::base::limits;
@@ -31,6 +33,7 @@ enum What {
     Live,
     Ready,
     Status,
+    Metrics,
 }
 
 /// Reads the request at the front of `bytes`.
@@ -57,8 +60,14 @@ pub fn answer(bytes: &[u8]) -> Answer {
         "/livez" | "/healthz" => What::Live,
         "/readyz" => What::Ready,
         "/status" => What::Status,
-        "/" => return text(200, "/livez\n/readyz\n/status\n"),
-        _ => return text(404, "no such page; try /livez, /readyz or /status\n"),
+        "/metrics" => What::Metrics,
+        "/" => return text(200, "/livez\n/readyz\n/status\n/metrics\n"),
+        _ => {
+            return text(
+                404,
+                "no such page; try /livez, /readyz, /status or /metrics\n",
+            );
+        }
     };
     Answer::Page(Page { what, head_only })
 }
@@ -77,6 +86,10 @@ pub fn page(page: Page, shard: &Shard, rows: Vec<Value>) -> Vec<u8> {
             check("live", !dead)
         }
         What::Ready => check("ready", state.is_serving()),
+        What::Metrics => {
+            let body = metrics::page(&status::report(shard, rows));
+            whole(200, METRICS, &body, page.head_only)
+        }
         What::Status => {
             let body = format!("{}\n", status::report(shard, rows));
             whole(200, JSON, &body, page.head_only)
@@ -94,6 +107,7 @@ fn whole(code: u16, kind: &str, body: &str, head_only: bool) -> Vec<u8> {
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const JSON: &str = "application/json";
 
 fn reason(code: u16) -> &'static str {

@@ -79,6 +79,7 @@ mod tests {
     use super::*;
     use crate::node::waiters::ReplyTo;
     use crate::runtime::net::ConnectionId;
+    use crate::wire::message::Op;
 
     fn asker(request: u64, deadline: u64) -> Asker {
         Asker {
@@ -87,6 +88,8 @@ mod tests {
                 generation: 0,
             }),
             request,
+            op: Op::Get,
+            began: None,
             deadline: Nanos(deadline),
             promised: 0,
         }

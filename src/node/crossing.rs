@@ -159,14 +159,13 @@ pub fn on_asked(
     deadline: Nanos,
     frame: &[u8],
 ) {
-    shard.counters.crossed_in += 1;
     let request = codec::decode_request(frame, shard.request_limits);
     let request = request.expect("it was verified at the door, under the same limits");
-    let to = ReplyTo::Shard { ticket, deadline };
-    match request.op {
-        Op::Status => gathering::on_asked(shard, to, request.id),
-        _ => shard.serve(shared, to, &request),
+    if request.op == Op::Status {
+        return gathering::on_asked(shard, ticket, request.id);
     }
+    shard.counters.crossed_in += 1;
+    shard.serve(shared, ReplyTo::Shard { ticket, deadline }, &request);
 }
 
 /// The reply frame of another shard.

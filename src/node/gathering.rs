@@ -8,6 +8,7 @@ use super::waiters::{Asker, ReplyTo};
 use crate::base::limits;
 use crate::base::units::Nanos;
 use crate::ring::shard_map::ShardId;
+use crate::runtime::mailbox::Ticket;
 use crate::runtime::net::ConnectionId;
 use crate::wire::codec;
 use crate::wire::message::{Op, Reply, Request, Status};
@@ -48,8 +49,8 @@ pub fn on_page(shard: &mut Shard, id: ConnectionId, page: Page) {
     gather(shard, Reader::Admin(id, page), deadline);
 }
 
-/// Another shard gathers a report: this one's row.
-pub fn on_asked(shard: &mut Shard, to: ReplyTo, request: u64) {
+/// Another shard gathers a report: this one's row. No reply to a client, and not counted as one.
+pub fn on_asked(shard: &mut Shard, ticket: Ticket, request: u64) {
     let row = status::row(shard).to_string();
     let reply = Reply {
         id: request,
@@ -57,7 +58,9 @@ pub fn on_asked(shard: &mut Shard, to: ReplyTo, request: u64) {
         status_json: &row,
         ..Reply::default()
     };
-    shard.reply(to, &reply);
+    let mut builder = codec::Builder::new();
+    let frame = codec::encode_reply(&mut builder, &reply);
+    shard.mailbox.answer(ticket, frame);
 }
 
 fn gather(shard: &mut Shard, reader: Reader, deadline: Nanos) {

@@ -16,6 +16,7 @@ pub mod events;
 mod gathering;
 mod intake;
 mod keys;
+mod metrics;
 mod reads;
 pub mod shard;
 pub mod status;

@@ -220,7 +220,7 @@ impl Shard {
         request: &Request<'_>,
         frame: &[u8],
     ) {
-        self.counters.requests += 1;
+        self.counters.requests[request.op as usize] += 1;
         let to = ReplyTo::Connection(id);
         if request.op == Op::Hello {
             return self.on_hello(to, request);
@@ -388,8 +388,8 @@ impl Shard {
     /// Registers a request that is answered later.
     pub fn begin(&mut self, to: ReplyTo, request: &Request<'_>) -> Asker {
         self.in_flight += 1;
-        let deadline = match to {
-            ReplyTo::Shard { deadline, .. } => deadline,
+        let (began, deadline) = match to {
+            ReplyTo::Shard { deadline, .. } => (None, deadline),
             ReplyTo::Connection(id) => {
                 if let Some(connection) = self.connections.get(id) {
                     connection.in_flight += 1;
@@ -398,12 +398,15 @@ impl Shard {
                     0 => limits::TIMEOUT_MS_DEFAULT,
                     ms => ms.min(limits::TIMEOUT_MS_MAX),
                 };
-                Nanos(self.runtime.now().0 + timeout_ms * 1_000_000)
+                let now = self.runtime.now();
+                (Some(now), Nanos(now.0 + timeout_ms * 1_000_000))
             }
         };
         Asker {
             to,
             request: request.id,
+            op: request.op,
+            began,
             deadline,
             promised: 0,
         }
@@ -484,6 +487,10 @@ impl Shard {
     fn release(&mut self, asker: Asker) {
         assert!(self.in_flight > 0, "a request ended that was not begun");
         self.in_flight -= 1;
+        if let Some(began) = asker.began {
+            let took = self.runtime.now().0.saturating_sub(began.0);
+            self.counters.latency[asker.op as usize].record_ns(took);
+        }
         if let ReplyTo::Connection(id) = asker.to
             && let Some(connection) = self.connections.get(id)
         {

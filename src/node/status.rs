@@ -2,8 +2,10 @@
 
 use super::damage;
 use super::shard::Shard;
-use crate::wire::message::Status;
-use serde_json::{Value, json};
+use crate::base::histogram::{BOUNDS_US, Histogram};
+use crate::wire::message::{Op, Status};
+use serde_json::{Map, Value, json};
+use std::fmt::Debug;
 
 /// Where a node is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,28 +39,64 @@ impl Phase {
     }
 }
 
+/// Above every number of a status, and of an op.
+const STATUS_NUMBERS: usize = 64;
+const OP_NUMBERS: usize = 8;
+/// A hello is answered at once.
+const TIMED: [Op; 5] = [Op::Get, Op::Put, Op::Delete, Op::Status, Op::Keys];
+const _: () = assert!((Status::OutcomeUnknown as usize) < STATUS_NUMBERS);
+const _: () = assert!((Op::Keys as usize) < OP_NUMBERS);
+
 /// Since start.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Counters {
     pub connections_accepted: u64,
     pub connections_refused: u64,
     /// Closed because memory was short and they held some without moving it.
     pub connections_stalled: u64,
     pub frames_refused: u64,
-    pub requests: u64,
+    /// By the number of the op.
+    pub requests: [u64; OP_NUMBERS],
     pub replies_done: u64,
     pub replies_retry: u64,
     pub replies_refused: u64,
     pub replies_unknown: u64,
+    /// By the number of the status.
+    pub replies_by: [u64; STATUS_NUMBERS],
+    /// From a request to its reply, by the number of its op; of requests of this shard's connections.
+    pub latency: [Histogram; OP_NUMBERS],
     /// Requests sent on to the shard that owns their key.
     pub crossed_out: u64,
     /// Requests that other shards sent here.
     pub crossed_in: u64,
 }
 
+impl Default for Counters {
+    fn default() -> Counters {
+        Counters {
+            connections_accepted: 0,
+            connections_refused: 0,
+            connections_stalled: 0,
+            frames_refused: 0,
+            requests: [0; OP_NUMBERS],
+            replies_done: 0,
+            replies_retry: 0,
+            replies_refused: 0,
+            replies_unknown: 0,
+            replies_by: [0; STATUS_NUMBERS],
+            latency: Default::default(),
+            crossed_out: 0,
+            crossed_in: 0,
+        }
+    }
+}
+
 impl Counters {
     pub fn on_reply(&mut self, status: Option<Status>) {
         use crate::wire::message::Advice;
+        if let Some(status) = status {
+            self.replies_by[status as usize] += 1;
+        }
         match status.map(Status::advice) {
             Some(Advice::Done) | None => self.replies_done += 1,
             Some(Advice::Retry) => self.replies_retry += 1,
@@ -139,7 +177,8 @@ pub fn row(shard: &Shard) -> Value {
         "listen": shard.ports.shards[usize::from(own)].to_string(),
         "connections": shard.connections.len(),
         "requests_in_flight": shard.in_flight,
-        "requests": counters.requests,
+        "requests": counters.requests.iter().sum::<u64>(),
+        "requests_by": by_name(Op::ALL, |op| json!(counters.requests[op as usize])),
         "crossed_out": counters.crossed_out,
         "crossed_in": counters.crossed_in,
         "replies": {
@@ -148,6 +187,8 @@ pub fn row(shard: &Shard) -> Value {
             "refused": counters.replies_refused,
             "unknown": counters.replies_unknown,
         },
+        "replies_by": by_name(Status::ALL, |status| json!(counters.replies_by[status as usize])),
+        "latency": by_name(TIMED, |op| histogram(&counters.latency[op as usize])),
         "frames_refused": counters.frames_refused,
         "connections_accepted": counters.connections_accepted,
         "connections_refused": counters.connections_refused,
@@ -180,7 +221,9 @@ pub fn row(shard: &Shard) -> Value {
             "table_memory_bytes": s.table_memory_bytes,
             "cached_bytes": s.cached_bytes,
             "log_bytes_written": s.log_bytes_written,
-            "table_bytes_written": s.table_bytes_written,
+            "table_bytes_written": s.flush_bytes_written + s.merge_bytes_written,
+            "flush_bytes_written": s.flush_bytes_written,
+            "merge_bytes_written": s.merge_bytes_written,
             "user_bytes_written": s.user_bytes_written,
             "groups_written": s.groups_written,
             "cache_hits": s.cache_hits,
@@ -192,17 +235,49 @@ pub fn row(shard: &Shard) -> Value {
             "replay_bytes": s.replay_bytes,
             "segments": s.segments,
             "runs": s.runs,
+            "tables": s.tables,
             "flushes": s.flushes,
             "merges": s.merges,
             "segments_collected": s.segments_collected,
             "bytes_relocated": s.bytes_relocated,
         });
+        row["log_write"] = histogram(&s.log_write);
         row["damage"] = damage::report(&store.engine.damage());
         if let Some(poisoned) = store.engine.poisoned() {
             row["poisoned"] = json!(poisoned.to_string());
         }
     }
     row
+}
+
+/// Each under its name in lower case; those that never came too, so that nothing appears later.
+fn by_name<T: Copy + Debug, const N: usize>(all: [T; N], of: impl Fn(T) -> Value) -> Value {
+    let members = all.map(|one| (snake_case(&format!("{one:?}")), of(one)));
+    Value::Object(members.into_iter().collect())
+}
+
+fn snake_case(name: &str) -> String {
+    let mut out = String::new();
+    for letter in name.chars() {
+        if letter.is_uppercase() && !out.is_empty() {
+            out.push('_');
+        }
+        out.extend(letter.to_lowercase());
+    }
+    out
+}
+
+/// How many took longer than the bound before and up to each bound, in microseconds.
+fn histogram(histogram: &Histogram) -> Value {
+    let mut up_to = Map::new();
+    let bounds = BOUNDS_US.iter().map(u64::to_string);
+    let bounds = bounds.chain(["more".to_owned()]);
+    for (bound, &count) in bounds.zip(histogram.counts()) {
+        if count > 0 {
+            up_to.insert(bound, json!(count));
+        }
+    }
+    json!({ "sum_us": histogram.sum_us(), "up_to_us": up_to })
 }
 
 /// The node, by the shard that was asked and the rows of all: one JSON object; fields are only ever added.

@@ -9,6 +9,7 @@ use crate::engine::{Entry, GroupNumber};
 use crate::replica::write::Refusal;
 use crate::runtime::mailbox::Ticket;
 use crate::runtime::net::ConnectionId;
+use crate::wire::message::Op;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -28,6 +29,9 @@ pub enum ReplyTo {
 pub struct Asker {
     pub to: ReplyTo,
     pub request: u64,
+    pub op: Op,
+    /// `None`: its door measures how long it takes.
+    pub began: Option<Nanos>,
     pub deadline: Nanos,
     /// Bytes of values that the reply will hold, as far as is known.
     pub promised: usize,

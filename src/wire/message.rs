@@ -18,17 +18,17 @@ pub enum Op {
 }
 
 impl Op {
+    pub const ALL: [Op; 6] = [
+        Op::Hello,
+        Op::Get,
+        Op::Put,
+        Op::Delete,
+        Op::Status,
+        Op::Keys,
+    ];
+
     pub fn from_wire(number: u8) -> Option<Op> {
-        [
-            Op::Hello,
-            Op::Get,
-            Op::Put,
-            Op::Delete,
-            Op::Status,
-            Op::Keys,
-        ]
-        .into_iter()
-        .find(|op| *op as u8 == number)
+        Op::ALL.into_iter().find(|op| *op as u8 == number)
     }
 
     /// Whether an answer that never came leaves open what is stored.

@@ -7,6 +7,7 @@ mod harness;
 mod hostile;
 mod lifecycle;
 mod log;
+mod metrics;
 mod refusals;
 mod settings;
 mod shards;

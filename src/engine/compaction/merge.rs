@@ -6,7 +6,7 @@ use crate::base::planted::planted;
 use crate::engine::key::Key;
 use crate::engine::lookup::Merged;
 use crate::engine::manifest_codec::Edit;
-use crate::engine::run_writer::RunWriter;
+use crate::engine::run_writer::{Cause, RunWriter};
 use crate::engine::runs::Run;
 use crate::engine::shell::Shell;
 use crate::engine::table::{self, TableEntry};
@@ -71,7 +71,7 @@ impl Shell {
 
     /// `inputs`: neighbours, newest first.
     async fn merge(&self, inputs: &[Run]) -> Result<(), Failed> {
-        let mut writer = RunWriter::new(self);
+        let mut writer = RunWriter::new(self, Cause::Merge);
         let tables = match self.write_merged(&mut writer, inputs).await {
             Ok(()) => writer.finish().await.map_err(Failed::Disk),
             Err(error) => Err(error),
