@@ -109,7 +109,7 @@ mod tests {
     fn memory_is_shared_out_and_the_longest_request_always_fits() {
         let shares = share(1024 * MIB, MIB);
         assert_eq!(shares.buffer_bytes, 256 * MIB);
-        assert_eq!(shares.engine_bytes, 760 * MIB);
+        assert_eq!(shares.engine_bytes, 754 * MIB);
         for (memory, value) in [(MIB / 2, MIB), (16 * MIB, 16 * MIB), (64 * MIB, MIB)] {
             let shares = share(memory, value);
             assert!(shares.engine_bytes >= memory / 4);
