@@ -194,9 +194,9 @@ pub const COLLECT_LOOK_MS: u64 = 100;
 pub const COLLECT_RETRY_MS: u64 = 10;
 /// Bytes of records that collection moves at a time, unless one alone is larger: they wait for the log beside the
 /// records of requests.
-pub const COLLECT_BATCH_BYTES: usize = 256 * KIB;
+pub const COLLECT_BATCH_BYTES: usize = MIB;
 /// Records that collection asks the index about at a time: enough to keep a disk busy that a request can still use.
-pub const COLLECT_MOVES_MAX: usize = 32;
+pub const COLLECT_MOVES_MAX: usize = 256;
 /// Entries that one step of a count or of a scan reads.
 pub const SCAN_BATCH_ENTRIES: usize = 256;
 /// Events that wait for the log thread; further ones are dropped and counted. All that happens at a start or a stop of
