@@ -93,7 +93,10 @@ pub fn run<S: Session>(options: &Hostile) -> Result<(), String> {
     );
     let (met, began) = (Met::default(), Instant::now());
     let meanwhile = std::thread::scope(|scope| {
-        let frames = || bad_frames(server, options.bad_frames, options.hostile_threads, &met);
+        let frames = || {
+            step_back(options.target.cpu.first());
+            bad_frames(server, options.bad_frames, options.hostile_threads, &met);
+        };
         let hostile = scope.spawn(frames);
         let report = traffic(&run);
         // A panic there is a bug of this program, and told by its own message.
@@ -219,6 +222,16 @@ impl Crowd {
         }
         Ok(Crowd { _held: held })
     }
+}
+
+/// Gives this thread, and those that it starts, what CPU time the honest client leaves over, on the CPU of the honest
+/// client: what that one loses is then what the node does to it, not what the two of this program do to each other.
+fn step_back(cpu: Option<&usize>) {
+    if let Some(&id) = cpu {
+        core_affinity::set_for_current(core_affinity::CoreId { id });
+    }
+    // A lower priority can always be had; without it the figures are only worse.
+    let _ = rustix::process::setpriority_process(None, 19);
 }
 
 /// Sends `count` bad frames, each on a connection of its own.
