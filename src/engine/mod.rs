@@ -6,6 +6,8 @@
 //! never "absent"; after a failed write or sync nothing is written, acked or served any more; bytes from disk never
 //! panic.
 
+#[cfg(feature = "sim")]
+pub mod bench;
 mod cache;
 mod collection;
 mod compaction;

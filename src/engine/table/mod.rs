@@ -4,6 +4,8 @@
 //! Invariants: a table never holds two entries of one key; it never says "not here" of a key that it holds; bytes that
 //! fail a checksum are an error, never "absent"; bytes that are not what a builder writes are refused and never panic.
 
+#[cfg(feature = "sim")]
+pub mod bench;
 mod block;
 mod builder;
 mod contents;
