@@ -165,7 +165,8 @@ pub fn on_asked(
         return gathering::on_asked(shard, ticket, request.id);
     }
     shard.counters.crossed_in += 1;
-    shard.serve(shared, ReplyTo::Shard { ticket, deadline }, &request);
+    let (to, key) = (ReplyTo::Shard { ticket, deadline }, shard.key(&request));
+    shard.serve(shared, to, key, &request);
 }
 
 /// The reply frame of another shard.

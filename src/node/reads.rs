@@ -11,6 +11,7 @@ use crate::engine::key::{Key, KeyRef};
 use crate::engine::{Engine, Entry, Lookup, Place, Unsure};
 use crate::runtime::Queue;
 use crate::wire::message::{DotView, Receipt, Reply, Request, SiblingView, Status};
+use smallvec::SmallVec;
 use std::rc::Rc;
 
 /// Copies of a key in a ring of one node.
@@ -19,6 +20,8 @@ pub const MEMBERS: usize = 1;
 
 /// What became of the value of a sibling that is shown.
 type Value = Result<Rc<[u8]>, Unsure>;
+/// Nearly every key has one sibling: its values and views stand on the stack.
+type Values = SmallVec<[Value; 1]>;
 
 pub fn on_get(
     shard: &mut Shard,
@@ -114,14 +117,15 @@ pub fn answer(
         return reply(shard, asker, key, None, &[], receipt);
     };
     let store = engine(shard);
-    let cached: Option<Vec<Value>> = shown(&object.siblings)
+    let cached: Option<Values> = shown(&object.siblings)
         .map(|s| match s.kind {
             Kind::ValueLost => Some(Err(Unsure::Checksum)),
             Kind::Value | Kind::Tombstone => store.cached_value(&s.value).map(Ok),
         })
         .collect();
     // In memory or not: the reply is made of them.
-    if !shard.promise(&mut asker, value_bytes(&object)) {
+    let bytes = value_bytes(&object);
+    if !shard.promise(&mut asker, bytes) {
         return;
     }
     if let Some(values) = cached {
@@ -160,8 +164,8 @@ fn value_bytes(object: &Object<Place>) -> usize {
     shown(&object.siblings).map(|s| s.value.bytes()).sum()
 }
 
-async fn read_values(engine: &Engine, key: KeyRef<'_>, object: &Object<Place>) -> Vec<Value> {
-    let mut values = Vec::new();
+async fn read_values(engine: &Engine, key: KeyRef<'_>, object: &Object<Place>) -> Values {
+    let mut values = Values::new();
     for sibling in shown(&object.siblings) {
         values.push(match engine.cached_value(&sibling.value) {
             Some(value) => Ok(value),
@@ -189,8 +193,9 @@ fn reply(
         let message = why.to_string();
         return shard.reply_message(asker.to, asker.request, Status::Unsure, &message);
     }
-    let mut context = Vec::new();
-    let mut views: Vec<SiblingView<'_>> = Vec::with_capacity(values.len());
+    let mut context = std::mem::take(&mut shard.context);
+    context.clear();
+    let mut views: SmallVec<[SiblingView<'_>; 1]> = SmallVec::with_capacity(values.len());
     if let Some(object) = object {
         let identity = &shard.identity;
         let vector = &object.vector;
@@ -220,6 +225,7 @@ fn reply(
         ..Reply::default()
     };
     shard.reply(asker.to, &reply);
+    shard.context = context;
 }
 
 fn view<'a>((sibling, value): (&Sibling<Place>, &'a Value)) -> SiblingView<'a> {

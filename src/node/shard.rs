@@ -79,6 +79,8 @@ pub struct Shard {
     pub stopping: Rc<Notify>,
     /// Work of this turn beyond one for each request.
     pub more_work: usize,
+    /// Scratch: the context of the reply that is being made.
+    pub context: Vec<u8>,
     map: ShardMap,
     own: ShardId,
     builder: codec::Builder,
@@ -132,6 +134,7 @@ impl Shard {
             started: runtime.now(),
             stopping: Rc::new(Notify::default()),
             more_work: 0,
+            context: Vec::new(),
             builder: codec::Builder::default(),
         }
     }
@@ -232,9 +235,10 @@ impl Shard {
         if request.op == Op::Status {
             return gathering::on_status(self, id, request);
         }
-        let owner = self.owner(self.key(request));
+        let key = self.key(request);
+        let owner = self.owner(key);
         if owner == self.own {
-            return self.serve(shared, to, request);
+            return self.serve(shared, to, key, request);
         }
         // Another shard may serve while this one replays, or has lost its log.
         if self.phase == Phase::Stopping {
@@ -247,7 +251,7 @@ impl Shard {
         crossing::cross(self, id, request, frame, owner);
     }
 
-    fn key<'a>(&self, request: &Request<'a>) -> KeyRef<'a> {
+    pub fn key<'a>(&self, request: &Request<'a>) -> KeyRef<'a> {
         let position = match request.op == Op::Keys && request.key.is_empty() {
             true => Position(request.position),
             false => Position::of(request.bucket, request.key),
@@ -272,8 +276,13 @@ impl Shard {
     }
 
     /// Serves a get, put or delete of a key of this shard, or lists keys from there on.
-    pub fn serve(&mut self, shared: &SharedShard, to: ReplyTo, request: &Request<'_>) {
-        let key = self.key(request);
+    pub fn serve(
+        &mut self,
+        shared: &SharedShard,
+        to: ReplyTo,
+        key: KeyRef<'_>,
+        request: &Request<'_>,
+    ) {
         assert_eq!(self.owner(key), self.own, "a key has one owner");
         if let Some(message) = self.phase.refusal() {
             return self.reply_message(to, request.id, Status::NotReady, message);
@@ -398,7 +407,8 @@ impl Shard {
                     0 => limits::TIMEOUT_MS_DEFAULT,
                     ms => ms.min(limits::TIMEOUT_MS_MAX),
                 };
-                let now = self.runtime.now();
+                // It came with this turn: what it waited for those before it counts.
+                let now = self.connections.now;
                 (Some(now), Nanos(now.0 + timeout_ms * 1_000_000))
             }
         };

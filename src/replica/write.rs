@@ -123,12 +123,9 @@ pub fn plan<'a>(
         return refused(Refusal::BirthsUsedUp);
     };
     assert!(!seen.contains(dot), "a new dot has been seen before");
-    let mut object = match current {
-        Some(object) => kept(object),
-        None => Object {
-            vector: VersionVector::default(),
-            siblings: Vec::new(),
-        },
+    let mut object = Object {
+        vector: seen,
+        siblings: current.map_or_else(Vec::new, |object| kept(&object.siblings)),
     };
     object.write(context, sibling(&write, dot, now));
     Planned::Minted(Minted { object, dot })
@@ -161,8 +158,8 @@ fn sibling<'a>(write: &Write<'a>, dot: Dot, now: UnixMillis) -> Sibling<NewValue
     }
 }
 
-fn kept<'a>(object: &Object<Place>) -> Object<NewValue<'a>> {
-    let siblings = object.siblings.iter().map(|s| Sibling {
+fn kept<'a>(siblings: &[Sibling<Place>]) -> Vec<Sibling<NewValue<'a>>> {
+    let kept = siblings.iter().map(|s| Sibling {
         dot: s.dot,
         operation: s.operation,
         kind: s.kind,
@@ -171,10 +168,7 @@ fn kept<'a>(object: &Object<Place>) -> Object<NewValue<'a>> {
         value_hash: s.value_hash,
         value: NewValue::Keep(s.value.clone()),
     });
-    Object {
-        vector: object.vector.clone(),
-        siblings: siblings.collect(),
-    }
+    kept.collect()
 }
 
 /// A write that leaves fewer siblings, or fewer bytes of them, is never refused for that: it is how a client gets back
