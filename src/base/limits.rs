@@ -218,6 +218,27 @@ pub const fn pair_credits(shards: u16) -> u32 {
 }
 /// Virtual nodes of a ring unless formed otherwise; a power of two.
 pub const VIRTUAL_NODES_DEFAULT: u32 = 1024;
+/// Virtual nodes of a ring: a thousand nodes with 64 each.
+pub const VIRTUAL_NODES_MAX: u32 = 64 * 1024;
+/// Nodes of a ring: each talks to each.
+pub const MEMBERS_MAX: usize = 1024;
+/// Replicas of a key unless its bucket says otherwise: the fewest of which one may fail and a majority remain.
+pub const REPLICAS_DEFAULT: u8 = 3;
+/// Replicas of a key: three may fail and a majority remain, with one to spare.
+pub const REPLICAS_MAX: u8 = 8;
+/// The weight of a node unless the operator gives one: a share can then be said to a hundredth.
+pub const WEIGHT_DEFAULT: u16 = 100;
+/// The weight of a node: a hundred times the common one.
+pub const WEIGHT_MAX: u16 = 10_000;
+/// Bytes of the name of a zone.
+pub const ZONE_BYTES_MAX: usize = 64;
+/// Nodes that were taken out of a ring and may not come back: as many as it can hold, four times over.
+pub const BANNED_MAX: usize = 4 * MEMBERS_MAX;
+/// Bytes of a ring: each member and banned node at its longest, two bytes for the owner of each virtual node.
+pub const RING_BYTES_MAX: usize = MEMBERS_MAX * (16 + 19 + 3 + 3 + 1 + ZONE_BYTES_MAX)
+    + BANNED_MAX * 16
+    + 2 * VIRTUAL_NODES_MAX as usize
+    + 64;
 
 const _: () = assert!(VALUE_BYTES_DEFAULT <= VALUE_BYTES_MAX);
 const _: () = assert!(
@@ -236,7 +257,11 @@ const _: () = assert!(LOG_ARCS.is_power_of_two() && SHARDS_MAX <= LOG_ARCS);
 const _: () = assert!(LOG_WAITING_BYTES_MAX >= 2 * GROUP_BYTES_MAX);
 const _: () = assert!(COLLECT_BATCH_BYTES <= LOG_WAITING_BYTES_MAX / 4);
 const _: () = assert!(PAGE_BYTES.is_power_of_two() && RECV_BUFFERS.is_power_of_two());
-const _: () = assert!(VIRTUAL_NODES_DEFAULT.is_power_of_two());
+const _: () =
+    assert!(VIRTUAL_NODES_DEFAULT.is_power_of_two() && VIRTUAL_NODES_MAX.is_power_of_two());
+const _: () =
+    assert!(VIRTUAL_NODES_DEFAULT <= VIRTUAL_NODES_MAX && MEMBERS_MAX <= u16::MAX as usize);
+const _: () = assert!(REPLICAS_DEFAULT <= REPLICAS_MAX && WEIGHT_DEFAULT <= WEIGHT_MAX);
 const _: () = assert!(COLLECT_DISK_PERCENT < PUT_DISK_PERCENT_MAX);
 const _: () = assert!(200 / MEMTABLE_MEMORY_PART < ENTRIES_MEMORY_PERCENT_MAX);
 const _: () = assert!(ENTRIES_MEMORY_PERCENT_MAX < 100 && COMPACTION_FANOUT < RUNS_MAX);

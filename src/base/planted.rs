@@ -92,6 +92,10 @@ table! {
         "An answer from another shard does not give the credit of its ask back.";
     ReplyToWrongRequest, "DESIGN decision 3",
         "An answer from another shard goes to the request that crossed last.";
+    PreferenceOffByOne, "DESIGN decision 6",
+        "A preference list begins one virtual node too far.";
+    RepeatedReplica, "PITFALLS 2.6 R2",
+        "A preference list takes a node again that is in it already.";
 }
 
 const _: () = assert!(Planted::ALL.len() <= u64::BITS as usize);

@@ -8,6 +8,7 @@ mod context;
 pub mod corpus;
 pub mod mutate;
 mod node_toml;
+mod ring;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -98,6 +99,13 @@ pub const TARGETS: &[Target] = &[
         bytes_max: 512,
         seeds: node_toml::seeds,
         run: node_toml::run,
+    },
+    Target {
+        name: "ring",
+        what: "a ring: encoded again as the same bytes, its lists are of different nodes",
+        bytes_max: 1024,
+        seeds: ring::seeds,
+        run: ring::run,
     },
 ];
 

@@ -91,6 +91,7 @@ over! {
     table: MUTATIONS;
     replay: MUTATIONS_REPLAY;
     node_toml: MUTATIONS;
+    ring: MUTATIONS;
 }
 
 /// A check that never failed proves nothing.

@@ -1,4 +1,11 @@
-//! The ring: positions, virtual nodes, and which shard of a node owns which. Pure.
+//! The ring: positions, virtual nodes, which nodes hold a key, and which shard of a node. Pure.
 
+pub mod codec;
+pub mod member;
+pub mod owners;
 pub mod position;
+mod preference;
 pub mod shard_map;
+
+#[cfg(test)]
+mod tests;

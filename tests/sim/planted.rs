@@ -7,11 +7,13 @@ use armilla::sim::world::{Plan, run};
 const SEEDS_MAX: u64 = 300;
 const OPERATIONS: u64 = 1_000;
 
-/// Bugs that need rot on the disk to show: tests of the engine catch them.
+/// Bugs that need rot on the disk, or several nodes, to show: tests of the engine and of the ring catch them.
 const CAUGHT_ELSEWHERE: &[Planted] = &[
     Planted::RottenRecordCopied,
     Planted::FreedUnread,
     Planted::QuarantineForgotten,
+    Planted::PreferenceOffByOne,
+    Planted::RepeatedReplica,
 ];
 
 #[test]
