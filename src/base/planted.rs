@@ -96,6 +96,10 @@ table! {
         "A preference list begins one virtual node too far.";
     RepeatedReplica, "PITFALLS 2.6 R2",
         "A preference list takes a node again that is in it already.";
+    RepeatedOwner, "PITFALLS 2.6 R2",
+        "A claim leaves a node twice within N consecutive arcs.";
+    StaleClaim, "DESIGN decision 12",
+        "A plan that was made for an older ring is taken for this one.";
 }
 
 const _: () = assert!(Planted::ALL.len() <= u64::BITS as usize);

@@ -1,5 +1,6 @@
 //! The ring: positions, virtual nodes, which nodes hold a key, and which shard of a node. Pure.
 
+pub mod claim;
 pub mod codec;
 pub mod member;
 pub mod owners;

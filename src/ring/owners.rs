@@ -133,8 +133,8 @@ impl Ring {
         &list[..list.len().min(usize::from(n))]
     }
 
-    /// Who stands in when some of the preference list of `n` do not answer, first choice first: all other nodes that own
-    /// anything, in the order of the walk, so that those come first which were passed over for their zone.
+    /// Who stands in when some of the preference list of `n` do not answer, first choice first: all other nodes that
+    /// own anything, in the order of the walk, so that those come first which were passed over for their zone.
     pub fn fallbacks(&self, virtual_node: VirtualNode, n: u8) -> Fallbacks<'_> {
         let mut seen = [0u64; SEEN_WORDS];
         let list = self.preference_list(virtual_node, n);

@@ -14,6 +14,8 @@ const CAUGHT_ELSEWHERE: &[Planted] = &[
     Planted::QuarantineForgotten,
     Planted::PreferenceOffByOne,
     Planted::RepeatedReplica,
+    Planted::RepeatedOwner,
+    Planted::StaleClaim,
 ];
 
 #[test]

@@ -1,6 +1,7 @@
 //! Rings at random, and what must hold of each.
 
 mod bytes;
+mod claim;
 mod preference;
 
 use super::member::{Member, NodeId};
