@@ -8,6 +8,7 @@ mod delete;
 mod demo;
 mod doctor;
 mod export;
+mod flush;
 mod get;
 mod import;
 mod layers;
@@ -74,6 +75,7 @@ enum Verb {
     Import(import::Import),
     Export(export::Export),
     Status(status::Status),
+    Flush(flush::Flush),
     Doctor(doctor::Doctor),
     Config(config::Config),
     Demo(demo::Demo),
@@ -99,6 +101,7 @@ pub fn main() -> ExitCode {
         Verb::Import(verb) => verb.run(),
         Verb::Export(verb) => verb.run(),
         Verb::Status(verb) => verb.run(),
+        Verb::Flush(verb) => verb.run(),
         Verb::Doctor(verb) => verb.run(),
         Verb::Config(verb) => verb.run(&layers),
         Verb::Demo(verb) => verb.run(),

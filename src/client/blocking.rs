@@ -183,8 +183,18 @@ impl Client {
 
     /// How the node is. That it does not serve is an answer, not an error.
     pub fn status(&self) -> Result<StatusReport, ClientError> {
+        self.report(Op::Status)
+    }
+
+    /// Asks the node to do now what it defers: entries in memory become tables, and what can be merged or collected
+    /// then, is. Answered at once, with a report: it is done when `engine.deferred` of a later one counts nothing.
+    pub fn flush(&self) -> Result<StatusReport, ClientError> {
+        self.report(Op::Flush)
+    }
+
+    fn report(&self, op: Op) -> Result<StatusReport, ClientError> {
         let request = Request {
-            op: Op::Status,
+            op,
             ..Request::default()
         };
         let deadline = Instant::now() + self.inner.pool.options().request_timeout;
@@ -271,7 +281,7 @@ impl Client {
             Op::Get | Op::Put | Op::Delete => Some(Position::of(request.bucket, request.key)),
             Op::Keys if request.key.is_empty() => Some(Position(request.position)),
             Op::Keys => Some(Position::of(request.bucket, request.key)),
-            Op::Hello | Op::Status => None,
+            Op::Hello | Op::Status | Op::Flush => None,
         };
         let connection = pool.connection(position, deadline)?;
         let ticket = connection.submit(request, deadline);

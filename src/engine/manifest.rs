@@ -18,6 +18,8 @@ use crate::base::marks::mark;
 use crate::base::planted::planted;
 use crate::runtime::buffer::PageBuffer;
 use crate::runtime::disk::{Disk, DiskCause, DiskError, File, Open, Persist};
+use std::cell::Cell;
+use std::rc::Rc;
 
 /// Where replay of a segment ends for ever, and what is known of the last group before that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -276,6 +278,8 @@ pub struct Manifest {
     state: State,
     /// An error after which nobody knows what the next start will read: nothing is appended any more.
     failed: Option<DiskError>,
+    /// Bytes written of this generation, and of those before it in this life.
+    written: Rc<Cell<u64>>,
 }
 
 fn name(shard: u16, generation: u64) -> String {
@@ -385,6 +389,7 @@ impl Manifest {
             chain: block.crc,
             state,
             failed: None,
+            written: Rc::new(Cell::new(end as u64)),
         })
     }
 
@@ -398,6 +403,11 @@ impl Manifest {
 
     pub fn bytes(&self) -> u64 {
         self.file.len()
+    }
+
+    /// How much has been written, for who counts it without the lock.
+    pub fn written(&self) -> Rc<Cell<u64>> {
+        self.written.clone()
     }
 
     /// Writes the generation behind `generation`, which is the newest there is; durable on return. A full disk does not
@@ -425,7 +435,9 @@ impl Manifest {
     /// Goes on in a new generation. After an error this one is as good as before.
     async fn rotate(&mut self) -> Result<(), DiskError> {
         let next = Manifest::create_next(&self.disk, self.generation, &self.state).await?;
-        *self = next;
+        let written = self.written.clone();
+        written.set(written.get() + next.written.get());
+        *self = Manifest { written, ..next };
         self.remove_older().await.map_err(lasting)
     }
 
@@ -460,6 +472,7 @@ impl Manifest {
             .write_at(self.offset, buffer, len, Persist::WriteThenSync)
             .await;
         written.map_err(lasting)?;
+        self.written.set(self.written.get() + len as u64);
         self.offset += len as u64;
         self.sequence += 1;
         self.chain = block.crc;

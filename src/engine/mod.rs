@@ -123,6 +123,7 @@ pub struct Statistics {
     /// Of tables: made of memory, and merged of others.
     pub flush_bytes_written: u64,
     pub merge_bytes_written: u64,
+    pub manifest_bytes_written: u64,
     pub user_bytes_written: u64,
     pub groups_written: u64,
     pub cache_hits: u64,
@@ -143,6 +144,11 @@ pub struct Statistics {
     /// Segments that were given back, and bytes that were copied out of them.
     pub segments_collected: u64,
     pub bytes_relocated: u64,
+    /// What `Engine::flush` would wait for, were it to wait: entries on their way into a table; whether runs are to be
+    /// merged and segments to be collected.
+    pub deferred_entries: u64,
+    pub deferred_merges: u64,
+    pub deferred_collections: u64,
     /// Writing a group durably.
     pub log_write: Histogram,
 }

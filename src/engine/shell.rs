@@ -40,6 +40,7 @@ pub(super) struct Shell {
     pub(super) state: RefCell<State>,
     /// Who changes what the manifest says changes the state before it lets go.
     pub(super) manifest: Exclusive<Manifest>,
+    manifest_written: Rc<Cell<u64>>,
     /// Wakes `commit_next`.
     pub(super) work: Notify,
     /// Wakes the task that makes segments ready.
@@ -67,6 +68,7 @@ impl Shell {
         Shell {
             runtime: runtime.clone(),
             disk: disk.clone(),
+            manifest_written: manifest.written(),
             manifest: Exclusive::new(manifest),
             flushes: Notify::default(),
             merges: Notify::default(),
@@ -525,7 +527,18 @@ impl Engine {
         self.shell.state.borrow().damage_report()
     }
 
+    /// Begins what is deferred: entries in memory become a table, whether they fill it or not. It is done when the
+    /// statistics count nothing deferred.
+    pub fn flush(&self) {
+        self.shell.state.borrow_mut().ask_for_flush();
+        self.shell.flushes.notify();
+        self.shell.collects.notify();
+    }
+
     pub fn statistics(&self) -> Statistics {
-        self.shell.state.borrow().statistics()
+        Statistics {
+            manifest_bytes_written: self.shell.manifest_written.get(),
+            ..self.shell.state.borrow().statistics()
+        }
     }
 }

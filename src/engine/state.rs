@@ -48,10 +48,22 @@ pub enum Purpose {
     Relocation,
 }
 
+/// What has been found to be due, besides what is frozen.
+#[derive(Debug, Default)]
+struct Due {
+    /// Somebody asked for a flush, though memory has room.
+    flush: bool,
+    /// Runs are being merged, or nobody has looked since they changed.
+    merge: bool,
+    /// The same of segments.
+    collection: bool,
+}
+
 pub struct State {
     options: Options,
     memtable: Memtable,
     frozen: Option<Frozen>,
+    due: Due,
     runs: Rc<Runs>,
     usage: Usage,
     cache: Cache,
@@ -106,6 +118,7 @@ impl State {
             replay_bytes: replayed.report.bytes,
             memtable: replayed.memtable,
             frozen: None,
+            due: Due::default(),
             runs: Rc::new(runs),
             replay_segment: replayed.state.replay.map(|from| from.segment),
             segments: replayed.state.segments.clone(),
@@ -541,6 +554,9 @@ impl State {
             segments: self.segments.len() as u64,
             runs: self.runs.len() as u64,
             tables: self.runs.tables().count() as u64,
+            deferred_entries: self.deferred_entries(),
+            deferred_merges: u64::from(self.due.merge),
+            deferred_collections: u64::from(self.due.collection),
             ..self.counters
         }
     }

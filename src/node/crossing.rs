@@ -161,8 +161,8 @@ pub fn on_asked(
 ) {
     let request = codec::decode_request(frame, shard.request_limits);
     let request = request.expect("it was verified at the door, under the same limits");
-    if request.op == Op::Status {
-        return gathering::on_asked(shard, ticket, request.id);
+    if matches!(request.op, Op::Status | Op::Flush) {
+        return gathering::on_asked(shard, ticket, &request);
     }
     shard.counters.crossed_in += 1;
     let (to, key) = (ReplyTo::Shard { ticket, deadline }, shard.key(&request));

@@ -36,24 +36,24 @@ pub struct Gatherings {
     next: u64,
 }
 
-/// A client asks how this node is.
+/// A client asks how this node is, or that all shards flush.
 pub fn on_status(shard: &mut Shard, id: ConnectionId, request: &Request<'_>) {
     shard.more_work += limits::STATUS_WORK;
     let asker = shard.begin(ReplyTo::Connection(id), request);
-    gather(shard, Reader::Client(asker), asker.deadline);
+    gather(shard, Reader::Client(asker), asker.deadline, request.op);
 }
 
 /// The admin port asks for a page that tells of all shards.
 pub fn on_page(shard: &mut Shard, id: ConnectionId, page: Page) {
     let deadline = Nanos(shard.runtime.now().0 + limits::TIMEOUT_MS_DEFAULT * 1_000_000);
-    gather(shard, Reader::Admin(id, page), deadline);
+    gather(shard, Reader::Admin(id, page), deadline, Op::Status);
 }
 
 /// Another shard gathers a report: this one's row. No reply to a client, and not counted as one.
-pub fn on_asked(shard: &mut Shard, ticket: Ticket, request: u64) {
-    let row = status::row(shard).to_string();
+pub fn on_asked(shard: &mut Shard, ticket: Ticket, request: &Request<'_>) {
+    let row = own_row(shard, request.op).to_string();
     let reply = Reply {
-        id: request,
+        id: request.id,
         status: Some(Status::Ok),
         status_json: &row,
         ..Reply::default()
@@ -63,12 +63,21 @@ pub fn on_asked(shard: &mut Shard, ticket: Ticket, request: u64) {
     shard.mailbox.answer(ticket, frame);
 }
 
-fn gather(shard: &mut Shard, reader: Reader, deadline: Nanos) {
+fn own_row(shard: &Shard, op: Op) -> Value {
+    if op == Op::Flush
+        && let Some(store) = &shard.store
+    {
+        store.engine.flush();
+    }
+    status::row(shard)
+}
+
+fn gather(shard: &mut Shard, reader: Reader, deadline: Nanos, op: Op) {
     let number = shard.gatherings.next;
     shard.gatherings.next += 1;
     let gathering = Gathering {
         reader,
-        rows: vec![status::row(shard)],
+        rows: vec![own_row(shard, op)],
         missing: usize::from(shard.mailbox.shards()) - 1,
     };
     if gathering.missing == 0 {
@@ -76,7 +85,7 @@ fn gather(shard: &mut Shard, reader: Reader, deadline: Nanos) {
     }
     shard.gatherings.open.insert(number, gathering);
     let request = Request {
-        op: Op::Status,
+        op,
         ..Request::default()
     };
     let mut builder = codec::Builder::new();

@@ -160,6 +160,7 @@ const FAMILIES: &[Family] = &[
             ("cause=\"log\"", &["engine", "log_bytes_written"]),
             ("cause=\"flush\"", &["engine", "flush_bytes_written"]),
             ("cause=\"merge\"", &["engine", "merge_bytes_written"]),
+            ("cause=\"manifest\"", &["engine", "manifest_bytes_written"]),
         ],
     ),
     counter(
@@ -242,6 +243,22 @@ const FAMILIES: &[Family] = &[
         "armilla_merges_total",
         "Merges of runs.",
         &[("", &["engine", "merges"])],
+    ),
+    gauge(
+        "armilla_deferred_entries",
+        "Entries on their way from memory into a table.",
+        &[("", &["engine", "deferred", "entries"])],
+    ),
+    gauge(
+        "armilla_deferred_shards",
+        "Shards that have runs to merge, or segments to collect.",
+        &[
+            ("work=\"merge\"", &["engine", "deferred", "merges"]),
+            (
+                "work=\"collection\"",
+                &["engine", "deferred", "collections"],
+            ),
+        ],
     ),
     counter(
         "armilla_segments_collected_total",

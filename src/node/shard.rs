@@ -232,7 +232,7 @@ impl Shard {
         if in_flight >= limits::CONNECTION_REQUESTS_MAX {
             return self.reply_message(to, request.id, Status::Overloaded, TOO_MANY);
         }
-        if request.op == Op::Status {
+        if matches!(request.op, Op::Status | Op::Flush) {
             return gathering::on_status(self, id, request);
         }
         let key = self.key(request);

@@ -43,9 +43,16 @@ impl Phase {
 const STATUS_NUMBERS: usize = 64;
 const OP_NUMBERS: usize = 8;
 /// A hello is answered at once.
-const TIMED: [Op; 5] = [Op::Get, Op::Put, Op::Delete, Op::Status, Op::Keys];
+const TIMED: [Op; 6] = [
+    Op::Get,
+    Op::Put,
+    Op::Delete,
+    Op::Status,
+    Op::Keys,
+    Op::Flush,
+];
 const _: () = assert!((Status::OutcomeUnknown as usize) < STATUS_NUMBERS);
-const _: () = assert!((Op::Keys as usize) < OP_NUMBERS);
+const _: () = assert!((Op::Flush as usize) < OP_NUMBERS);
 
 /// Since start.
 #[derive(Clone, Debug)]
@@ -224,6 +231,7 @@ pub fn row(shard: &Shard) -> Value {
             "table_bytes_written": s.flush_bytes_written + s.merge_bytes_written,
             "flush_bytes_written": s.flush_bytes_written,
             "merge_bytes_written": s.merge_bytes_written,
+            "manifest_bytes_written": s.manifest_bytes_written,
             "user_bytes_written": s.user_bytes_written,
             "groups_written": s.groups_written,
             "cache_hits": s.cache_hits,
@@ -240,6 +248,11 @@ pub fn row(shard: &Shard) -> Value {
             "merges": s.merges,
             "segments_collected": s.segments_collected,
             "bytes_relocated": s.bytes_relocated,
+            "deferred": {
+                "entries": s.deferred_entries,
+                "merges": s.deferred_merges,
+                "collections": s.deferred_collections,
+            },
         });
         row["log_write"] = histogram(&s.log_write);
         row["damage"] = damage::report(&store.engine.damage());

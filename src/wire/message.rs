@@ -15,16 +15,19 @@ pub enum Op {
     Status = 5,
     /// Which keys there are, a page at a time.
     Keys = 6,
+    /// Do now what is deferred; answered at once, as `Status` is.
+    Flush = 7,
 }
 
 impl Op {
-    pub const ALL: [Op; 6] = [
+    pub const ALL: [Op; 7] = [
         Op::Hello,
         Op::Get,
         Op::Put,
         Op::Delete,
         Op::Status,
         Op::Keys,
+        Op::Flush,
     ];
 
     pub fn from_wire(number: u8) -> Option<Op> {

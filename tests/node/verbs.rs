@@ -59,3 +59,33 @@ fn status_and_the_admin_port_tell_that_it_serves() {
     let report = http(&node.admin, "/status");
     assert!(report.contains("\"state\":\"serving\""), "{report}");
 }
+
+#[test]
+fn a_flush_that_waits_leaves_nothing_deferred() {
+    let _alone = alone();
+    let scratch = Scratch::new("flush");
+    let node = Node::start(&scratch.data());
+    for nth in 0..20 {
+        assert_eq!(code(&node.run(&["put", &format!("key-{nth}"), "value"])), 0);
+    }
+    let engine = || -> serde_json::Value {
+        let status = node.run(&["status", "--output", "json"]);
+        let report: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+        report["engine"].clone()
+    };
+    assert_eq!(engine()["entries_in_memory"], 20);
+    let flushed = node.run(&["flush", "--wait"]);
+    assert_eq!(code(&flushed), 0, "{}", text(&flushed.stderr));
+    let after = engine();
+    assert_eq!(
+        (&after["entries_in_memory"], &after["entries_in_tables"]),
+        (&0.into(), &20.into())
+    );
+    assert_eq!(
+        after["deferred"],
+        serde_json::json!({"entries": 0, "merges": 0, "collections": 0})
+    );
+    assert_eq!(text(&node.run(&["get", "key-7"]).stdout), "value");
+    // Nothing is there to be done.
+    assert_eq!(code(&node.run(&["flush", "--wait"])), 0);
+}

@@ -41,7 +41,9 @@ impl Shell {
                     stuck: stuck.contains(&run.number),
                 })
                 .collect();
-            let Some(chosen) = pick(&sizes) else {
+            let chosen = pick(&sizes);
+            self.state.borrow_mut().on_merge_due(chosen.is_some());
+            let Some(chosen) = chosen else {
                 self.merges.notified().await;
                 continue;
             };

@@ -26,13 +26,36 @@ impl State {
         let large = self.memtable.bytes() >= sizes.memtable_bytes.unwrap_or(part);
         let long = self.replay_bytes >= sizes.replay_bytes.unwrap_or(replay_max);
         let serves = self.poisoned.is_none() && !self.closed;
-        self.frozen.is_none() && self.memtable.keys() > 0 && serves && (large || long)
+        let due = large || long || self.due.flush;
+        self.frozen.is_none() && self.memtable.keys() > 0 && serves && due
+    }
+
+    /// What is in memory becomes a table without waiting until it pays; then merges and collection are looked at.
+    pub fn ask_for_flush(&mut self) {
+        self.due.flush = self.memtable.keys() > 0;
+        self.due.collection = true;
+    }
+
+    /// On their way into a table, or asked to be.
+    pub(super) fn deferred_entries(&self) -> u64 {
+        let asked = if self.due.flush {
+            self.memtable.keys()
+        } else {
+            0
+        };
+        asked + self.frozen.as_ref().map_or(0, |frozen| frozen.keys())
+    }
+
+    /// Whether a merge is due, as the merger sees it.
+    pub fn on_merge_due(&mut self, due: bool) {
+        self.due.merge = due;
     }
 
     /// Takes the entries out of the way of new ones; they stay readable until `on_flushed`.
     pub fn freeze(&mut self) {
         assert!(self.frozen.is_none(), "one memtable is frozen at a time");
         mark!(Frozen);
+        self.due.flush = false;
         let memtable = std::mem::take(&mut self.memtable);
         self.frozen = Some(Frozen::new(
             memtable,
@@ -84,11 +107,19 @@ impl State {
     /// A durable manifest names `run` in the place of the runs named `gone`.
     pub fn on_merged(&mut self, gone: &[u64], run: Run) {
         self.runs = Rc::new(self.runs.replace(gone, run));
+        self.due.merge = true;
+        self.due.collection = true;
         self.share_memory();
     }
 
     /// The segment whose collection pays most, if any does, and where its groups end.
     pub fn victim(&mut self) -> Option<(Sealed, File)> {
+        let victim = self.choose_victim();
+        self.due.collection = victim.is_some();
+        victim
+    }
+
+    fn choose_victim(&mut self) -> Option<(Sealed, File)> {
         if self.closed || self.poisoned.is_some() {
             return None;
         }

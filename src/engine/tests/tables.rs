@@ -200,6 +200,46 @@ fn a_spoiled_page_of_a_table_is_never_silent() {
     );
 }
 
+/// Memory has room for much more, but somebody asked.
+#[test]
+fn a_flush_that_is_asked_for_leaves_nothing_deferred() {
+    let (_simulation, machine, ledger) = world(35);
+    let shared = ledger.clone();
+    let (before, asked, after) = machine
+        .run(|runtime| async move {
+            let engine = begin(&runtime, &shared, options_of(&shared))
+                .await
+                .expect("a sound disk");
+            for name in 0..9 {
+                let found = lookup(&engine, name).await;
+                append_to(&engine, &shared, found, name, Some(b"value"), false)
+                    .expect("there is room");
+            }
+            let before = engine.statistics();
+            engine.flush();
+            let asked = engine.statistics();
+            settle(&runtime, &engine, &shared).await;
+            runtime.sleep(Duration::from_secs(1)).await;
+            collect(&runtime, &engine).await;
+            compare(&engine, &shared).await;
+            (before, asked, engine.statistics())
+        })
+        .expect("nothing ends it");
+    assert_eq!((before.deferred_entries, asked.deferred_entries), (0, 9));
+    assert_eq!((before.flushes, after.flushes), (0, 1));
+    assert_eq!((after.entries_in_memory, after.entries_in_tables), (0, 9));
+    let left = [
+        after.deferred_entries,
+        after.deferred_merges,
+        after.deferred_collections,
+    ];
+    assert_eq!(left, [0; 3]);
+    machine.crash();
+    check(&machine, &ledger)
+        .expect("nothing ends it")
+        .expect("a sound disk");
+}
+
 /// Fills some segments, makes most of them dead, and flushes, so that there is something to collect.
 pub async fn fill(runtime: &Runtime, engine: &Engine, ledger: &SharedLedger) {
     let value = vec![7; 60_000];

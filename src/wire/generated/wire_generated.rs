@@ -13,10 +13,10 @@ pub mod wire {
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_OP: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_OP: u8 = 6;
+pub const ENUM_MAX_OP: u8 = 7;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_OP: [Op; 7] = [
+pub const ENUM_VALUES_OP: [Op; 8] = [
   Op::Missing,
   Op::Hello,
   Op::Get,
@@ -24,6 +24,7 @@ pub const ENUM_VALUES_OP: [Op; 7] = [
   Op::Delete,
   Op::Status,
   Op::Keys,
+  Op::Flush,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -38,9 +39,10 @@ impl Op {
   pub const Delete: Self = Self(4);
   pub const Status: Self = Self(5);
   pub const Keys: Self = Self(6);
+  pub const Flush: Self = Self(7);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 6;
+  pub const ENUM_MAX: u8 = 7;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::Missing,
     Self::Hello,
@@ -49,6 +51,7 @@ impl Op {
     Self::Delete,
     Self::Status,
     Self::Keys,
+    Self::Flush,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -60,6 +63,7 @@ impl Op {
       Self::Delete => Some("Delete"),
       Self::Status => Some("Status"),
       Self::Keys => Some("Keys"),
+      Self::Flush => Some("Flush"),
       _ => None,
     }
   }
