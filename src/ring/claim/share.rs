@@ -77,7 +77,8 @@ fn zone_bounds(members: &[Share], zones: usize, replicas: usize) -> Vec<(f64, f6
 }
 
 /// Whole virtual nodes: each member gets its share rounded down or up; up first for those who own that many already, so
-/// that no arc moves for the sake of rounding; among them for those who give others even then, so that a joiner has many donors.
+/// that no arc moves for the sake of rounding; among them for those who give others even then, so that a joiner has
+/// many donors.
 pub fn whole(shares: &[f64], virtual_nodes: usize, owned: &[usize]) -> Vec<usize> {
     assert!(shares.len() == owned.len() && shares.len() <= limits::MEMBERS_MAX);
     let sum: f64 = shares.iter().sum();
