@@ -45,25 +45,20 @@ struct Look {
 }
 
 impl Look {
-    fn of(report: &StatusReport) -> Look {
-        let json: Value = serde_json::from_str(&report.json).unwrap_or_default();
-        let engine = |path: &str| {
-            json["engine"]
-                .pointer(path)
-                .and_then(Value::as_u64)
-                .unwrap_or(0)
-        };
-        Look {
-            entries: engine("/deferred/entries"),
-            merges: engine("/deferred/merges"),
-            collections: engine("/deferred/collections"),
+    /// `None`: the report does not tell.
+    fn of(report: &StatusReport) -> Option<Look> {
+        let json: Value = serde_json::from_str(&report.json).ok()?;
+        let engine = |path: &str| json["engine"].pointer(path)?.as_u64();
+        Some(Look {
+            entries: engine("/deferred/entries")?,
+            merges: engine("/deferred/merges")?,
+            collections: engine("/deferred/collections")?,
             done: [
-                "/table_bytes_written",
-                "/bytes_relocated",
-                "/segments_collected",
-            ]
-            .map(engine),
-        }
+                engine("/table_bytes_written")?,
+                engine("/bytes_relocated")?,
+                engine("/segments_collected")?,
+            ],
+        })
     }
 
     fn nothing_is_left(&self) -> bool {
@@ -112,7 +107,12 @@ impl Flush {
             if !report.serving {
                 return Ok(cannot(&report));
             }
-            let look = Look::of(&report);
+            let Some(look) = Look::of(&report) else {
+                eprintln!(
+                    "armilla: the node does not tell what it defers; is it of an older version?"
+                );
+                return Ok(Exit::Failed);
+            };
             if look.nothing_is_left() {
                 return Ok(Exit::Done);
             }

@@ -114,8 +114,10 @@ impl State {
 
     /// The segment whose collection pays most, if any does, and where its groups end.
     pub fn victim(&mut self) -> Option<(Sealed, File)> {
+        // Those that found no room are still due, though none of them is chosen now.
+        let postponed = !self.postponed.is_empty();
         let victim = self.choose_victim();
-        self.due.collection = victim.is_some();
+        self.due.collection = victim.is_some() || postponed;
         victim
     }
 
