@@ -9,6 +9,7 @@ use crate::base::units::UnixMillis;
 use crate::causal::actor::Mint;
 use crate::causal::dot::{Dot, Incarnation};
 use crate::causal::object::OperationId;
+use crate::causal::version_vector::VersionVector;
 use crate::coordinator::put::Put;
 use crate::coordinator::quorum::Quorum;
 use crate::engine::key::{Key, KeyRef};
@@ -238,6 +239,7 @@ fn on_lookup(
                         dot: minted.dot,
                         before: stored.map_or_else(Vec::new, dots),
                         after,
+                        superseded: superseded(write.rule, stored),
                         group,
                     });
                     if write.value.is_some()
@@ -254,6 +256,16 @@ fn on_lookup(
         Planned::Refused { why, group } => (group, Waiting::Refused(why)),
     };
     wait(shard, asker, group, waiting, durable);
+}
+
+/// What the write's context covers.
+fn superseded(rule: &Rule, stored: Option<&Entry>) -> VersionVector {
+    match rule {
+        Rule::Seen(vector) => vector.clone(),
+        Rule::Overwrite | Rule::IfAbsent => {
+            stored.map_or_else(VersionVector::default, |e| e.object.vector.clone())
+        }
+    }
 }
 
 fn dots(entry: &Entry) -> Vec<Dot> {

@@ -3,6 +3,7 @@
 //! The checker judges a mint by what the store really held then, never by the vector the mint claims.
 
 use crate::causal::dot::Dot;
+use crate::causal::version_vector::VersionVector;
 use crate::engine::GroupNumber;
 
 /// One mint that was appended.
@@ -14,6 +15,8 @@ pub struct Minted {
     /// Dots of the siblings before and after, sorted.
     pub before: Vec<Dot>,
     pub after: Vec<Dot>,
+    /// What the write superseded: all that its context, or for an overwrite the state it met, had seen.
+    pub superseded: VersionVector,
     pub group: GroupNumber,
 }
 
