@@ -26,6 +26,15 @@ pub struct Seen {
     pub port: u16,
 }
 
+/// What a get, put or delete asked of the replicas.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    pub read_quorum: u8,
+    pub write_quorum: u8,
+    pub strict: bool,
+    pub timeout_ms: u32,
+}
+
 /// A value, and the operation that wrote it.
 type Held = Vec<(Vec<u8>, OperationId)>;
 
@@ -33,6 +42,9 @@ type Held = Vec<(Vec<u8>, OperationId)>;
 struct State {
     values: BTreeMap<Vec<u8>, Held>,
     seen: Vec<Seen>,
+    asked: Vec<Asked>,
+    /// Answers that it takes no requests.
+    away: bool,
     gets: usize,
     connections: usize,
     /// Of the next ones: closed when they are accepted.
@@ -79,6 +91,14 @@ impl Fake {
 
     pub fn seen(&self) -> Vec<Seen> {
         self.state.lock().unwrap().seen.clone()
+    }
+
+    pub fn asked(&self) -> Vec<Asked> {
+        self.state.lock().unwrap().asked.clone()
+    }
+
+    pub fn take_no_requests(&self) {
+        self.state.lock().unwrap().away = true;
     }
 
     pub fn gets(&self) -> usize {
@@ -235,6 +255,18 @@ fn answer(request: &Request<'_>, state: &mut State, port: u16) -> Said {
         });
     }
     state.gets += usize::from(request.op == Op::Get);
+    if matches!(request.op, Op::Get | Op::Put | Op::Delete) {
+        state.asked.push(Asked {
+            read_quorum: request.read_quorum,
+            write_quorum: request.write_quorum,
+            strict: request.strict,
+            timeout_ms: request.timeout_ms,
+        });
+        if state.away {
+            reply.status = Some(Status::NotReady);
+            return Said::Reply(encode_reply(&mut Builder::new(), &reply).to_vec());
+        }
+    }
     let name = String::from_utf8_lossy(request.key).into_owned();
     let first = !name.ends_with("-once") || state.treated.insert(request.key.to_vec());
     match name.trim_end_matches("-once") {
