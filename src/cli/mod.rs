@@ -1,5 +1,6 @@
 //! The command line: one file a verb.
 
+mod cluster;
 mod completions;
 mod config;
 mod config_file;
@@ -19,6 +20,7 @@ mod rows;
 mod shards;
 mod start;
 mod status;
+mod table;
 
 use crate::engine::LOG_FORMAT;
 use crate::replica::identity::DIRECTORY_FORMAT;
@@ -52,6 +54,8 @@ Examples:
   armilla import cities.tsv          store a file of keys and values
   armilla export all.ndjson          write everything to a file
   armilla status                     see whether the node serves
+  armilla cluster up -n 3            run a ring of three nodes on this machine
+  armilla put city Riga --w 3 -v     store it on three of them, and see the receipt
   armilla doctor                     see whether a node can run here
   armilla config example             print a file for 'armilla start --config'
 
@@ -76,6 +80,7 @@ enum Verb {
     Export(export::Export),
     Status(status::Status),
     Flush(flush::Flush),
+    Cluster(cluster::ClusterVerb),
     Doctor(doctor::Doctor),
     Config(config::Config),
     Demo(demo::Demo),
@@ -102,6 +107,7 @@ pub fn main() -> ExitCode {
         Verb::Export(verb) => verb.run(),
         Verb::Status(verb) => verb.run(),
         Verb::Flush(verb) => verb.run(),
+        Verb::Cluster(verb) => verb.run(),
         Verb::Doctor(verb) => verb.run(),
         Verb::Config(verb) => verb.run(&layers),
         Verb::Demo(verb) => verb.run(),

@@ -236,7 +236,7 @@ pub(super) fn base64(bytes: &[u8]) -> String {
 }
 
 /// Of clap: `humantime`'s durations; a bare number is seconds.
-fn parse_timeout(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_timeout(text: &str) -> Result<Duration, String> {
     let timeout = match text.parse() {
         Ok(seconds) => Duration::from_secs(seconds),
         Err(_) => humantime::parse_duration(text)
