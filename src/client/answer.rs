@@ -10,7 +10,8 @@ use crate::wire::message::{HelloReply, Receipt, SiblingView, Status};
 pub struct Found {
     /// The values of the key: more than one if writes did not see each other.
     pub siblings: Vec<Sibling>,
-    /// Stands for all that this get saw; for [`Put::with_context`](super::Put::with_context). There is one for a key without a value too.
+    /// Stands for all that this get saw; for [`Put::with_context`](super::Put::with_context). There is one for a key
+    /// without a value too.
     pub context: Vec<u8>,
     pub receipt: Option<Receipt>,
 }

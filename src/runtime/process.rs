@@ -1,8 +1,8 @@
 //! Other processes of this machine: started so that they outlive us, known by more than a number, and signalled so that
 //! never another one is met.
 //!
-//! A number is given again once its process is gone. So a process is its number *and* when it started, and a signal goes
-//! through a descriptor that was opened before both were looked at: it is of that very process.
+//! A number is given again once its process is gone. So a process is its number *and* when it started, and a signal
+//! goes through a descriptor that was opened before both were looked at: it is of that very process.
 #![allow(unsafe_code)]
 
 use std::fs;

@@ -24,6 +24,8 @@ Exit codes: 0 all nodes serve, 2 wrong usage, 3 one does not.";
 
 const NODES: usize = 3;
 const PORT: u16 = 7700;
+/// The admin port is below it.
+const PORT_MIN: i64 = limits::ADMIN_PORT_BELOW as i64 + 1;
 /// More would be a test of the machine.
 const NODES_MAX: i64 = 64;
 const LOOK: Duration = Duration::from_millis(50);
@@ -40,7 +42,7 @@ pub(super) struct Up {
     #[command(flatten)]
     dir: Dir,
     /// Base port of every node [default: 7700, or the one the directory was made for]
-    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(i64::from(limits::ADMIN_PORT_BELOW) + 1..))]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(PORT_MIN..))]
     port: Option<u16>,
     /// Memory for all nodes together, in even parts [default: 25%, or as it was the last time]
     #[arg(long, value_name = "SIZE")]
