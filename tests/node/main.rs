@@ -9,6 +9,7 @@ mod hostile;
 mod lifecycle;
 mod log;
 mod metrics;
+mod quorums;
 mod refusals;
 mod settings;
 mod shards;
