@@ -98,6 +98,14 @@ table! {
         "A preference list takes a node again that is in it already.";
     RepeatedOwner, "PITFALLS 2.6 R2",
         "A claim leaves a node twice within N consecutive arcs.";
+    VoteBeforeDurable, "DESIGN invariant 1",
+        "A replica votes for a state of another one when it is appended, before it is synced.";
+    StoreReplaces, "DESIGN decision 8",
+        "A replica puts the state of another one in place of its own, without joining them.";
+    UnsureVotes, "PITFALLS 2.4 S2",
+        "A replica that cannot say what it holds answers that it holds nothing.";
+    OverwriteLocalOnly, "DESIGN 5 three kinds of put",
+        "An overwrite supersedes what its coordinator has seen, and does not ask others.";
     StaleClaim, "DESIGN decision 12",
         "A plan that was made for an older ring is taken for this one.";
 }

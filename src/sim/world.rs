@@ -136,6 +136,8 @@ impl World {
         let options = Options {
             listen: SocketAddr::new(node.ip(), PORT),
             admin: None,
+            advertise: None,
+            join: Vec::new(),
             data: "data".into(),
             // Small enough, now and then, that values leave the cache and are read back from the log.
             memory_bytes: usize::from(shards)
@@ -337,7 +339,10 @@ fn on_announce(shared: &Rc<RefCell<Shared>>, life: &Life, what: Announce<'_>) {
             life.ready.set(life.ready.get() + 1);
         }
         Announce::Poisoned(_) => life.poisoned.set(true),
-        Announce::Listening(_) | Announce::Replaying(..) | Announce::Stopping => {}
+        Announce::Listening(_)
+        | Announce::Forming(_)
+        | Announce::Replaying(..)
+        | Announce::Stopping => {}
     }
 }
 
