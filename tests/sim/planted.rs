@@ -16,6 +16,10 @@ const CAUGHT_ELSEWHERE: &[Planted] = &[
     Planted::RepeatedReplica,
     Planted::RepeatedOwner,
     Planted::StaleClaim,
+    Planted::VoteBeforeDurable,
+    Planted::StoreReplaces,
+    Planted::UnsureVotes,
+    Planted::OverwriteLocalOnly,
 ];
 
 #[test]
