@@ -8,6 +8,7 @@ mod dataset;
 mod delete;
 mod demo;
 mod doctor;
+mod explain;
 mod export;
 mod flush;
 mod get;
@@ -56,6 +57,7 @@ Examples:
   armilla status                     see whether the node serves
   armilla cluster up -n 3            run a ring of three nodes on this machine
   armilla put city Riga --w 3 -v     store it on three of them, and see the receipt
+  armilla explain city               see which nodes hold a key, and what each has
   armilla doctor                     see whether a node can run here
   armilla config example             print a file for 'armilla start --config'
 
@@ -78,6 +80,7 @@ enum Verb {
     Delete(delete::Delete),
     Import(import::Import),
     Export(export::Export),
+    Explain(explain::Explain),
     Status(status::Status),
     Flush(flush::Flush),
     Cluster(cluster::ClusterVerb),
@@ -105,6 +108,7 @@ pub fn main() -> ExitCode {
         Verb::Delete(verb) => verb.run(),
         Verb::Import(verb) => verb.run(),
         Verb::Export(verb) => verb.run(),
+        Verb::Explain(verb) => verb.run(),
         Verb::Status(verb) => verb.run(),
         Verb::Flush(verb) => verb.run(),
         Verb::Cluster(verb) => verb.run(),

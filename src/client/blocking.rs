@@ -213,6 +213,17 @@ impl Client {
         self.report(Op::Status)
     }
 
+    /// What the node holds of `key` by itself, and which nodes should hold it: a JSON object in one line. Another node
+    /// is asked by a client of its own.
+    pub fn explain(&self, key: &[u8]) -> Result<String, ClientError> {
+        let request = Request {
+            op: Op::Explain,
+            key,
+            ..Request::default()
+        };
+        Ok(self.run(&request, None)?.json)
+    }
+
     /// Asks the node to do now what it defers: entries in memory become tables, and what can be merged or collected
     /// then, is. Answered at once, with a report: it is done when `engine.deferred` of a later one counts nothing.
     pub fn flush(&self) -> Result<StatusReport, ClientError> {
@@ -337,7 +348,9 @@ impl Client {
         let pool = &self.inner.pool;
         check_sizes(request, pool.value_bytes_max())?;
         let position = match request.op {
-            Op::Get | Op::Put | Op::Delete => Some(Position::of(request.bucket, request.key)),
+            Op::Get | Op::Put | Op::Delete | Op::Explain => {
+                Some(Position::of(request.bucket, request.key))
+            }
             Op::Keys if request.key.is_empty() => Some(Position(request.position)),
             Op::Keys => Some(Position::of(request.bucket, request.key)),
             Op::Hello | Op::Status | Op::Flush => None,

@@ -14,6 +14,7 @@ mod coordinate;
 mod crossing;
 mod damage;
 pub mod events;
+mod explain;
 mod flights;
 mod formation;
 mod forward;

@@ -15,7 +15,7 @@ use super::gathering::{self, Gatherings};
 use super::links::{Links, Remote};
 use super::status::{Counters, Phase};
 use super::waiters::{ReplyTo, Waiter, Waiters, Waiting};
-use super::{events, forward, gets, keys, puts, reads, writes};
+use super::{events, explain, forward, gets, keys, puts, reads, writes};
 use crate::base::limits;
 use crate::base::planted::planted;
 use crate::base::units::Nanos;
@@ -371,6 +371,9 @@ impl Shard {
                 return self.reply_message(to, request.id, Status::Unsupported, message);
             }
             return keys::on_keys(self, shared, to, key, request);
+        }
+        if request.op == Op::Explain {
+            return explain::on_explain(self, shared, to, key, request);
         }
         let quorum = match puts::quorum(&replicas, request) {
             Ok(quorum) => quorum,

@@ -206,6 +206,33 @@ fn the_next_server_is_asked_and_all_that_cannot_be_reached_are_named() {
     assert!(none.err.starts_with(begins), "{}", none.err);
 }
 
+/// One of the two replicas that the fake names is another node than who listens there.
+#[test]
+fn explain_asks_each_replica_for_itself() {
+    let fake = Fake::start();
+    let told = armilla(&fake.address, &["explain", "city"], b"");
+    let text = String::from_utf8(told.out).unwrap();
+    assert_eq!(told.code, 3, "{text}");
+    assert!(
+        text.starts_with("'city' is at position 8f, in virtual node 5 of 1024 (ring epoch 1)\n"),
+        "{text}"
+    );
+    let row = |place: &str| text.lines().find(|line| line.starts_with(place)).unwrap();
+    assert!(
+        row("1  ").contains(&fake.address) && row("1  ").contains("  value  "),
+        "{text}"
+    );
+    assert!(row("2  ").contains("  silent  "), "{text}");
+    assert!(
+        text.contains("\nreplica 2: another node listens there\n"),
+        "{text}"
+    );
+    let told = armilla(&fake.address, &["explain", "city", "--output", "json"], b"");
+    let json: serde_json::Value = serde_json::from_slice(&told.out).unwrap();
+    assert_eq!(json["replicas"][0]["here"]["state"], "value");
+    assert_eq!(json["replicas"][1]["error"], "another node listens there");
+}
+
 #[test]
 fn status_is_done_only_if_the_node_serves() {
     let fake = Fake::start();

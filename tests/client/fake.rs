@@ -244,6 +244,7 @@ fn answer(request: &Request<'_>, state: &mut State, port: u16) -> Said {
     };
     let (held, siblings, keys): (Held, Vec<SiblingView<'_>>, Vec<Vec<u8>>);
     let listed: Vec<&[u8]>;
+    let explained: String;
     if request.op.writes() {
         state.seen.push(Seen {
             op: request.op,
@@ -300,6 +301,17 @@ fn answer(request: &Request<'_>, state: &mut State, port: u16) -> Said {
         "overloaded-twice" if state.seen.len() <= 2 => reply.status = Some(Status::Overloaded),
         _ => match request.op {
             Op::Hello => reply.hello = Some(hello),
+            Op::Explain => {
+                let (address, node) = (format!("127.0.0.1:{port}"), format!("{:032x}", state.node));
+                explained = format!(
+                    "{{\"position\":\"8f\",\"virtual_node\":5,\"virtual_nodes\":1024,\"ring_epoch\":1,\"node\":\"{node}\",\
+                     \"replicas\":[{{\"node\":\"{node}\",\"address\":\"{address}\",\"zone\":\"\",\"shard\":0}},\
+                     {{\"node\":\"{:032x}\",\"address\":\"{address}\",\"zone\":\"\",\"shard\":0}}],\
+                     \"here\":{{\"state\":\"value\",\"siblings\":[],\"vector\":[]}}}}",
+                    state.node + 1
+                );
+                reply.status_json = &explained;
+            }
             Op::Status if state.serving => {
                 reply.status_json = "{\"state\":\"serving\",\"keys\":3}";
             }
