@@ -1,7 +1,7 @@
 //! Three real nodes: what a quorum promises while some of them are dead, and that no acked write is lost by kill -9.
 
 use crate::cluster::Ring;
-use crate::harness::{alone, armilla, code, text};
+use crate::harness::{alone, armilla, code, eventually, text};
 use armilla::client::{Client, Get, Options, Put};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -42,6 +42,32 @@ fn any_node_answers_any_key() {
     for row in ring.status() {
         assert_eq!(row["state"], "serving");
     }
+    let explained = ring.at(1, &["explain", "key-2", "--output", "json"]);
+    assert_eq!(code(&explained), 0, "{}", text(&explained.stderr));
+    let explained: serde_json::Value = serde_json::from_slice(&explained.stdout).unwrap();
+    let replicas = explained["replicas"].as_array().unwrap();
+    let mut addresses: Vec<&str> = replicas
+        .iter()
+        .map(|r| r["address"].as_str().unwrap())
+        .collect();
+    addresses.sort();
+    assert_eq!(
+        addresses,
+        [ring.address(1), ring.address(2), ring.address(3)]
+    );
+    for replica in replicas {
+        assert_eq!(replica["here"]["state"], "value");
+        assert_eq!(
+            replica["here"], replicas[0]["here"],
+            "all hold the same dots"
+        );
+    }
+    let deleted = ring.at(1, &["explain", "key-1"]);
+    assert!(
+        text(&deleted.stdout).contains("  deleted  "),
+        "{}",
+        text(&deleted.stdout)
+    );
     // What runs is left alone, and all of it stops and comes back.
     let pids = |ring: &Ring| {
         ring.status()
@@ -64,6 +90,12 @@ fn a_dead_node_is_named_by_who_needs_it_and_not_missed_by_who_does_not() {
     let ring = Ring::up("quorums-dead", 3);
     assert_eq!(code(&ring.at(1, &["put", "old", "value", "--w", "3"])), 0);
     ring.done(&["kill", "3"]);
+    // The kernel takes a moment to close the sockets of who was killed: until then a write is begun.
+    for node in 1..=2 {
+        eventually("it is known to be dead", || {
+            code(&ring.at(node, &["put", "probe", "value", "--w", "3"])) == 3
+        });
+    }
     for (node, arguments) in [
         (1, &["put", "key", "value", "--w", "3"][..]),
         (2, &["get", "old", "--r", "3"]),
@@ -115,7 +147,9 @@ fn a_dead_node_is_named_by_who_needs_it_and_not_missed_by_who_does_not() {
         let got = ring.at(1, &["get", "old", "--timeout", "1s"]);
         assert_eq!(code(&got), 3, "{}", text(&got.stdout));
     }
-    let said = text(&ring.at(1, &["put", "key", "value", "--w", "2"]).stderr);
+    let refused = ring.at(1, &["put", "key", "value", "--w", "2"]);
+    let said = text(&refused.stderr);
+    assert_eq!(code(&refused), 3, "{said}");
     assert!(
         said.contains(&ring.address(2)) && said.contains(&ring.address(3)),
         "{said}"

@@ -15,7 +15,12 @@ const LAST_LINES: usize = 8;
 /// How long a node is waited for that is only asked how it is.
 const LOOK: Duration = Duration::from_secs(1);
 /// Settings of one node that would be wrong for several. The other variables are of all of them.
-const NOT_FOR_SEVERAL: [&str; 3] = ["ARMILLA_CONFIG", "ARMILLA_ADMIN", "ARMILLA_JOIN"];
+const NOT_FOR_SEVERAL: [&str; 4] = [
+    "ARMILLA_CONFIG",
+    "ARMILLA_ADMIN",
+    "ARMILLA_JOIN",
+    "ARMILLA_ADVERTISE",
+];
 
 /// Starts node `number` in the background, as the head of a session of its own.
 pub(super) fn start(
@@ -89,6 +94,14 @@ pub(super) struct Said {
     /// Why it does not serve.
     pub message: String,
     pub report: Value,
+}
+
+impl Said {
+    /// Whether each of its shards can ask each shard of the others. Right after a start a node serves, and may not yet
+    /// have met those that started with it.
+    pub fn reaches_all(&self) -> bool {
+        self.report["links_up"] == self.report["links"]
+    }
 }
 
 /// `None`: it does not answer.

@@ -8,10 +8,14 @@ use crate::cli::node::parse_timeout;
 use crate::runtime::process::{Handle, Identity, Signal};
 use clap::Args;
 use std::io;
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 /// How long a killed process may take to be gone: it ends between two instructions, but the kernel may be busy for it.
 const KILLED_WITHIN: Duration = Duration::from_secs(10);
+/// How long its sockets are waited for after that.
+const RELEASED_WITHIN: Duration = Duration::from_secs(3);
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Kill a node with SIGKILL: nothing is flushed, nothing is said
 #[derive(Args)]
@@ -64,6 +68,7 @@ impl Kill {
             )));
         }
         forget(&directory, &mut cluster, self.node)?;
+        until_refused(cluster.address(self.node));
         eprintln!("node {}  killed, process {}", self.node, process.pid);
         Ok(Exit::Done)
     }
@@ -79,8 +84,17 @@ impl Restart {
             }
             forget(&directory, &mut cluster, self.node)?;
         }
-        let number = [self.node];
-        up::start(&directory, &mut cluster, &number, &number, self.timeout)?;
+        let runs =
+            |number: &usize| *number == self.node || cluster.nodes[*number - 1].process().is_some();
+        // The others too: they are to meet it again.
+        let awaited: Vec<usize> = (1..=cluster.nodes.len()).filter(runs).collect();
+        up::start(
+            &directory,
+            &mut cluster,
+            &[self.node],
+            &awaited,
+            self.timeout,
+        )?;
         Ok(Exit::Done)
     }
 }
@@ -109,12 +123,21 @@ impl Down {
             return Err(failed(left.join("\narmilla: ")));
         }
         if self.wipe {
-            let shown = directory.path.display().to_string();
+            let shown = self.dir.path.display();
             let wiped = directory.wipe(cluster.nodes.len());
             wiped.map_err(|error| failed(format!("cannot delete {shown}: {error}")))?;
             eprintln!("deleted {shown}");
         }
         Ok(Exit::Done)
+    }
+}
+
+/// A process is gone a moment before the kernel closes the sockets of its ring. Who asks the others after this meets
+/// nodes that can know of it.
+fn until_refused(address: SocketAddr) {
+    let deadline = Instant::now() + RELEASED_WITHIN;
+    while Instant::now() < deadline && TcpStream::connect_timeout(&address, LOOK).is_ok() {
+        std::thread::sleep(LOOK);
     }
 }
 

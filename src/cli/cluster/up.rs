@@ -159,8 +159,8 @@ fn check_ports(cluster: &Cluster) -> Result<(), Failure> {
     }
 }
 
-/// Starts the nodes of these numbers and waits until all of `awaited` serve. What has been started goes on whatever
-/// happens here.
+/// Starts the nodes of these numbers and waits until all of `awaited` serve, and have met the others if all run. What
+/// has been started goes on whatever happens here.
 pub(super) fn start(
     directory: &Directory,
     cluster: &mut Cluster,
@@ -229,6 +229,8 @@ fn await_all(
     limit: Duration,
 ) -> Result<(), Failure> {
     let began = Instant::now();
+    // Who is down cannot be met.
+    let whole = cluster.nodes.iter().all(|node| node.process().is_some());
     let mut left: Vec<(usize, String)> = awaited.iter().map(|n| (*n, String::new())).collect();
     let mut told = began;
     loop {
@@ -243,6 +245,10 @@ fn await_all(
         left.retain_mut(|(number, why)| {
             let address = cluster.address(*number);
             match node::ask(address) {
+                Some(said) if said.serving && whole && !said.reaches_all() => {
+                    *why = "it has not met all of the others yet".to_owned();
+                    true
+                }
                 Some(said) if said.serving => {
                     let seconds = began.elapsed().as_secs_f64();
                     let pid = cluster.nodes[*number - 1].pid.unwrap_or(0);
