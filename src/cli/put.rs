@@ -18,7 +18,7 @@ Examples:
   armilla put city Tartu --context TOKEN        supersede exactly what a get saw
   armilla put city Tallinn --concurrent         stay beside whatever is there
   armilla put city Riga --w 3 -v                done only if 3 replicas hold it; tell how many do
-  armilla put city Riga --w 1 --timeout 200ms   quick: one replica is enough
+  armilla put city Riga --r 1 --w 1             quick: one replica is enough
   armilla put city Riga --server a:7700,b:7700  ask b if a cannot be reached
 
 A value that begins with @ itself goes through standard input. Without --context a put supersedes what the

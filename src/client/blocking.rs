@@ -108,7 +108,7 @@ impl Client {
     /// Connects to the node at `address` (host:port). This is tried once: a client is made of a node that is there.
     /// What is asked of it later may also wait for it to come back.
     ///
-    /// Several addresses with commas between them are nodes of one store, any of which serves any key. The client
+    /// Several addresses with commas between them are nodes of one ring, any of which serves any key. The client
     /// talks to the first that it reaches. It goes on to the next, in a circle, when that connection breaks or when the
     /// node says that it takes no requests now. What that means for a request which was under way is as with one node:
     /// a write that was sent and not answered is not repeated elsewhere unless [`Options::on_unknown`] says so.

@@ -212,6 +212,11 @@ impl Pool {
             match self.dial(server, peer, deadline) {
                 Ok((connection, hello)) => {
                     let route = Arc::new(Route::of(&hello, connections_max, shard_ports));
+                    if !self.is_of_this_ring(&route) {
+                        let another = io::Error::other("a node of another ring listens there");
+                        failure = self.unreachable(server, another);
+                        continue;
+                    }
                     let known = Known {
                         route,
                         peer,
@@ -223,6 +228,14 @@ impl Pool {
             }
         }
         Err(failure)
+    }
+
+    /// Of several servers, all are to be of the ring of the first that was reached: a client that went on to another
+    /// ring would find nothing there, and leave half of its writes.
+    fn is_of_this_ring(&self, route: &Route) -> bool {
+        let known = lock(&self.known);
+        let mut first = known.iter().filter(|_| self.servers.len() > 1);
+        first.all(|known| known.route.cluster == route.cluster)
     }
 
     /// What all servers together failed with. One that refused is there, and says more than those that are not.

@@ -56,6 +56,7 @@ struct State {
     treated: BTreeSet<Vec<u8>>,
     shard_ports: Vec<u16>,
     node: u128,
+    cluster: u128,
     value_bytes_max: u32,
     /// Written beside the next put of this key, as if somebody else had.
     intruder: Option<(Vec<u8>, Vec<u8>)>,
@@ -135,6 +136,10 @@ impl Fake {
 
     pub fn become_another_node(&self) {
         self.state.lock().unwrap().node += 1;
+    }
+
+    pub fn become_of_another_ring(&self) {
+        self.state.lock().unwrap().cluster += 1;
     }
 
     pub fn take_values_up_to(&self, bytes: u32) {
@@ -237,6 +242,7 @@ fn answer(request: &Request<'_>, state: &mut State, port: u16) -> Said {
     let hello = HelloReply {
         protocol: 1,
         node: state.node,
+        cluster: state.cluster,
         virtual_nodes: 1024,
         shard_ports: &ports,
         value_bytes_max: state.value_bytes_max,

@@ -117,6 +117,26 @@ fn a_node_that_takes_no_requests_is_left_for_the_next() {
 }
 
 #[test]
+fn a_client_stays_with_its_ring() {
+    let (one, stranger) = (Fake::start(), Fake::start());
+    stranger.become_of_another_ring();
+    let options = Options {
+        tries_max: 2,
+        ..Options::default()
+    };
+    let client = of(&[&one.address, &stranger.address], options);
+    assert!(client.put(b"broken", b"v", &Put::default()).is_err());
+    // The next in the circle is none of them: the first is asked again.
+    client.put(b"k", b"v", &Put::default()).unwrap();
+    assert_eq!((one.seen().len(), stranger.seen().len()), (2, 0));
+    one.turn_away(usize::MAX);
+    assert!(client.put(b"broken", b"v", &Put::default()).is_err());
+    let error = client.put(b"k", b"v", &Put::default()).unwrap_err();
+    assert!(error.to_string().contains("another ring"), "{error}");
+    assert_eq!(stranger.seen().len(), 0);
+}
+
+#[test]
 fn what_is_asked_of_the_replicas_is_sent() {
     let fake = Fake::start();
     let client = Client::connect(&fake.address).unwrap();

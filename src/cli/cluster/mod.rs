@@ -13,15 +13,16 @@ use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
 Examples:
-  armilla cluster up -n 3             three nodes at 127.0.0.1, .2 and .3, port 7700; again: starts what is down
+  armilla cluster up -n 3             three nodes, at port 7700 of 127.0.0.1, .2 and .3
+  armilla cluster up                  again: start those that are down
   armilla cluster status              how each of them is
   armilla cluster kill 2              kill -9 of node 2
-  armilla cluster restart 2           start it again, or anew
+  armilla cluster restart 2           stop it in order if it runs, and start it
   armilla cluster down                stop all of them in order
   armilla cluster down --wipe         and delete all that they stored
 
-What belongs to a ring lies in ./armilla-cluster, or --dir: node-N/data, node-N/node.log, and in cluster.toml who is
-there. It is for trying things on one machine; a node of a machine of its own is 'armilla start --join'.
+What belongs to a ring lies in ./armilla-cluster, or --dir: node-N/data, node-N/node.log, and cluster.toml.
+It is for trying things on one machine; nodes of several are started with 'armilla start --join'.
 Exit codes: 0 done, 2 wrong usage, 3 failed.";
 
 /// Run a ring of several nodes on this machine
