@@ -104,6 +104,8 @@ table! {
         "A replica puts the state of another one in place of its own, without joining them.";
     UnsureVotes, "PITFALLS 2.4 S2",
         "A replica that cannot say what it holds answers that it holds nothing.";
+    FillingVotes, "DESIGN 6 ring changes: joint quorums",
+        "The vote of a node that is still filling counts as that of a full one.";
     OverwriteLocalOnly, "DESIGN 5 three kinds of put",
         "An overwrite supersedes what its coordinator has seen, and does not ask others.";
     StaleClaim, "DESIGN decision 12",

@@ -145,7 +145,11 @@ fn plain(value: &Value) -> String {
 
 fn row((replica, place): (&Value, usize)) -> Vec<String> {
     let here = &replica[HERE];
-    let state = here["state"].as_str().unwrap_or("silent").to_owned();
+    let filling = match replica["filling"] == true {
+        true => ", filling",
+        false => "",
+    };
+    let state = here["state"].as_str().unwrap_or("silent").to_owned() + filling;
     let siblings = here["siblings"].as_array().map(|all| all.len().to_string());
     vec![
         place.to_string(),

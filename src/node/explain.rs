@@ -68,6 +68,7 @@ fn report(shard: &Shard, key: &Key, here: Value) -> Value {
             "node": member.id.to_string(),
             "address": member.address.to_string(),
             "zone": member.zone,
+            "filling": ring.is_filling(member.id),
             "shard": shard.maps[usize::from(index.0)].owner(virtual_node).0,
         })
     };
