@@ -89,7 +89,7 @@ impl Drop for Ring {
 }
 
 /// A base port that is free, with those around it, on every address that a node may have.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let begin = std::process::id() as u16;
     let free = |port: u16| {

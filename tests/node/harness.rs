@@ -63,6 +63,15 @@ impl Node {
 
     /// `script`: what a shell does before it becomes the node.
     pub fn start_through(script: Option<&str>, data: &Path, more: &[&str]) -> Node {
+        Node::launch(script, "127.0.0.1:0", data, more)
+    }
+
+    /// At an address that others know.
+    pub fn start_at(address: &str, data: &Path, more: &[&str]) -> Node {
+        Node::launch(None, address, data, more)
+    }
+
+    fn launch(script: Option<&str>, listen: &str, data: &Path, more: &[&str]) -> Node {
         let mut command = match script {
             None => armilla(),
             Some(script) => {
@@ -73,7 +82,7 @@ impl Node {
             }
         };
         let mut child = command
-            .args(["start", "--listen", "127.0.0.1:0", "--data"])
+            .args(["start", "--listen", listen, "--data"])
             .arg(data)
             .args(more)
             .env("ARMILLA_MEMORY", "256MiB")

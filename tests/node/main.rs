@@ -4,6 +4,7 @@ mod client;
 mod cluster;
 mod damage;
 mod doctor;
+mod grow;
 mod harness;
 mod hostile;
 mod lifecycle;
