@@ -242,6 +242,13 @@ impl Judge for History {
                 "2 phantom: {operation:x} is of {key}, not of {other}"
             ));
         }
+        let dots = self.reference.dots_of(operation).len();
+        if dots > asked.tries as usize {
+            let tries = asked.tries;
+            self.violation(format!(
+                "7 siblings: {operation:x} was asked {tries} times and minted {dots} times"
+            ));
+        }
         if asked.refused == asked.tries {
             self.violation(format!("9 honesty: {operation:x} was refused, then minted"));
         }
@@ -706,6 +713,20 @@ mod tests {
             history
         });
         only(&bad, "8 recency", &good);
+    }
+
+    #[test]
+    fn each_try_of_an_operation_mints_once() {
+        let (bad, good) = twice(|broken| {
+            let mut history = one_put();
+            let nothing = Supersedes::Seen(VersionVector::default());
+            if !broken {
+                call(&mut history, 1, nothing, strict(2));
+            }
+            mint(&mut history, 1, dot(2, 1), &[], &[]);
+            history
+        });
+        only(&bad, "7 siblings", &good);
     }
 
     #[test]
