@@ -20,6 +20,8 @@ pub mod engine;
 #[cfg(all(feature = "server", feature = "sim"))]
 pub mod fuzz;
 #[cfg(feature = "server")]
+pub mod membership;
+#[cfg(feature = "server")]
 pub mod node;
 #[cfg(feature = "server")]
 pub mod replica;

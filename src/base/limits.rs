@@ -31,6 +31,13 @@ pub const REQUEST_FRAME_BYTES_MAX: usize = VALUE_BYTES_MAX + FRAME_OVERHEAD_BYTE
 pub const RESPONSE_FRAME_BYTES_MAX: usize =
     SIBLINGS_VALUE_RATIO * VALUE_BYTES_MAX + VALUE_BYTES_MAX + FRAME_OVERHEAD_BYTES_MAX;
 
+/// Bytes of a frame between nodes: a whole object, or a client's whole frame, and what stands around it.
+pub const PEER_FRAME_BYTES_MAX: usize = RESPONSE_FRAME_BYTES_MAX + FRAME_OVERHEAD_BYTES_MAX;
+/// Bytes of a frame of a node that has not proved that it is one: a ring on its way to a node that has none.
+pub const STRANGER_FRAME_BYTES_MAX: usize = RING_BYTES_MAX + FRAME_OVERHEAD_BYTES_MAX;
+/// Bytes of an address as text: an IPv6 one with its port.
+pub const ADDRESS_BYTES_MAX: usize = 64;
+
 /// Connections of clients to a shard; the next one is closed at once, with a typed refusal.
 pub const CONNECTIONS_MAX: usize = 10_240;
 /// Requests of one connection that wait for the disk; the next one answers `overloaded`.
@@ -88,6 +95,27 @@ pub const KEYS_PAGE_MAX: usize = 1024;
 pub const KEYS_PAGE_BYTES_MAX: usize = 256 * KIB;
 /// Writes of one key that wait for each other; the next one answers `overloaded`.
 pub const KEY_QUEUE_MAX: usize = 256;
+
+/// Bytes that wait for a link to another node, unless one frame alone is larger: some ten thousand small ones. Beyond
+/// it the other node counts as not reachable.
+pub const LINK_UNSENT_BYTES_MAX: usize = 8 * MIB;
+/// Milliseconds after which a link on which nothing was heard is asked whether it lives.
+pub const LINK_PING_MS: u64 = 200;
+/// Milliseconds without a word, though one was due, after which a link is given up: requests go elsewhere.
+pub const LINK_SILENT_MS: u64 = 1_000;
+/// Milliseconds until a link that failed is dialled again: the first time, and at most.
+pub const LINK_RETRY_MS_MIN: u64 = 20;
+pub const LINK_RETRY_MS_MAX: u64 = 500;
+/// Milliseconds until a get asks the replicas that it has spared so far.
+pub const HEDGE_MS: u64 = 40;
+/// Requests of a shard that are put to several replicas, and are not settled; the next one answers `overloaded`.
+pub const FLIGHTS_MAX: usize = 16 * 1024;
+/// Gets of a shard that bring other replicas up to date after their reply; beyond it that is left to later gets.
+pub const REPAIRS_MAX: usize = 64;
+/// Milliseconds between two rounds in which a node without a ring asks the others for one.
+pub const FORMATION_ASK_MS: u64 = 100;
+/// Milliseconds between two tellings of which nodes are waited for.
+pub const FORMATION_TELL_MS: u64 = 5_000;
 
 /// Milliseconds a request may take when it names no timeout.
 pub const TIMEOUT_MS_DEFAULT: u64 = 1_000;

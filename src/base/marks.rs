@@ -79,6 +79,30 @@ marks! {
     Relocated,
     /// A read met a value that had moved.
     ValueMoved,
+    /// A replica joined the state of another one into its own.
+    Joined,
+    /// A request went on to another node, which holds its key.
+    Forwarded,
+    /// A replica that could not say what it holds let another one coordinate.
+    HandedOn,
+    /// A get met a replica that had seen more than its coordinator.
+    ReadMetNews,
+    /// A strict get brought other replicas up to date before its reply.
+    ReadWroteBack,
+    /// A get brought other replicas up to date after its reply.
+    ReadRepaired,
+    /// A request asked replicas that it had spared, because others took long.
+    Hedged,
+    /// A put met a replica that could not be reached.
+    StoreNotSent,
+    /// A replica lacked a value that a put had left out.
+    StoreNeeded,
+    /// A replica did not vote for a put.
+    StoreRefused,
+    /// A write was held from an earlier try, and given to the others again.
+    OperationHeld,
+    /// A link was given up because it had fallen silent.
+    LinkSilent,
 }
 
 /// Counts one sighting; use `mark!`.

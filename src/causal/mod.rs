@@ -7,6 +7,7 @@ pub mod actor;
 pub mod context;
 pub mod dot;
 pub mod object;
+pub mod object_codec;
 pub mod sibling_codec;
 pub mod value_hash;
 pub mod version_vector;

@@ -151,7 +151,9 @@ fn example() -> String {
 fn sample(setting: &Arg) -> String {
     let kind = setting.get_value_names().and_then(|names| names.first());
     match kind.map(|name| name.as_str()) {
-        Some("ADDR:PORT") => "127.0.0.1:7690".to_owned(),
+        Some("ADDR:PORT") if setting.get_id() == "admin" => "127.0.0.1:7690".to_owned(),
+        Some("ADDR:PORT") => "127.0.0.1:7700".to_owned(),
+        Some("ADDR:PORT,..") => "127.0.0.1:7700,127.0.0.2:7700,127.0.0.3:7700".to_owned(),
         Some("SIZE") => "100GiB".to_owned(),
         Some("LIST") => "0".to_owned(),
         _ => String::new(),

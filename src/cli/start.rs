@@ -28,6 +28,7 @@ fn connections_max(open_files: u64, shards: usize) -> usize {
   armilla start
   armilla start --data /var/lib/armilla --memory 4GiB --cores 0,1
   armilla start --listen 10.0.0.5:7700 --insecure
+  armilla start --listen 127.0.0.2:7700 --join 127.0.0.1:7700,127.0.0.2:7700,127.0.0.3:7700
   armilla start --config /etc/armilla.toml --log debug
 
 A shard runs on each core; how many there are is fixed when the data directory is made. Any of them answers any key.
@@ -45,6 +46,18 @@ pub struct Start {
         env = "ARMILLA_LISTEN"
     )]
     pub listen: SocketAddr,
+    /// Nodes of a new ring, all of them, this one too: the addresses that they listen on. They find each other at their
+    /// first start; later starts know the ring
+    #[arg(
+        long,
+        value_name = "ADDR:PORT,..",
+        value_delimiter = ',',
+        env = "ARMILLA_JOIN"
+    )]
+    pub join: Vec<SocketAddr>,
+    /// Address and base port that other nodes connect to [default: the listen address]
+    #[arg(long, value_name = "ADDR:PORT", env = "ARMILLA_ADVERTISE")]
+    pub advertise: Option<SocketAddr>,
     /// Directory of the data; made if it is not there
     #[arg(
         long,
@@ -332,6 +345,8 @@ fn options(start: &Start) -> Result<Options, String> {
     Ok(Options {
         listen: start.listen,
         admin: Some(start.admin.unwrap_or_else(|| admin_address(start.listen))),
+        advertise: start.advertise,
+        join: start.join.clone(),
         data: absolute(&start.data),
         memory_bytes: memory_bytes as usize,
         sizes: Default::default(),
@@ -471,6 +486,7 @@ impl Teller {
     fn tell(&self, shard: u16, what: Announce<'_>) {
         match what {
             Announce::Listening(ports) => log::emit(events::listening(ports)),
+            Announce::Forming(missing) => log::emit(events::forming(missing)),
             Announce::Replaying(done, all) => {
                 // At most one line a second, whichever shard it is of.
                 let mut seen = self.seen();

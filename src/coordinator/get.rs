@@ -1,71 +1,72 @@
 //! One get: what the answers of R replicas show together.
+//!
+//! Replicas answer with what they have seen of the key, without values. The vectors alone tell who lacks what: a state
+//! follows from its vector. Whoever coordinates holds the key too; it is brought up to date first, and answers from
+//! what it holds then.
 
 use super::quorum::Quorum;
 use super::tally::{Outcome, Tally};
-use crate::causal::object::{Object, Sibling};
+use crate::causal::object::Sibling;
+use crate::causal::version_vector::VersionVector;
 use crate::wire::message::Receipt;
-use std::rc::Rc;
 
-/// A get under way; `V` says where a replica's value is. A single answer is shared, never copied.
+/// A get under way. Replicas are named by their place in the preference list.
 #[derive(Debug)]
-pub struct Get<V> {
+pub struct Get {
     tally: Tally,
-    joined: Option<Rc<Object<V>>>,
+    answers: Vec<(usize, VersionVector)>,
 }
 
-/// What the replicas know together.
-#[derive(Debug, PartialEq)]
-pub struct Answer<V> {
-    /// `None`: none of them holds anything of the key.
-    pub object: Option<Rc<Object<V>>>,
-    pub receipt: Receipt,
-}
-
-/// How an answer changed the get.
-#[derive(Debug, PartialEq)]
-pub enum Step<V> {
-    Pending,
-    Done(Answer<V>),
-    /// Too few replicas can say what they hold.
-    Lost(Receipt),
-}
-
-impl<V: Clone> Get<V> {
-    pub fn new(quorum: Quorum) -> Get<V> {
-        let tally = Tally::new(quorum.read, quorum.replicas);
+impl Get {
+    pub fn new(quorum: Quorum) -> Get {
         Get {
-            tally,
-            joined: None,
+            tally: Tally::new(quorum.read, quorum.replicas),
+            answers: Vec::new(),
         }
     }
 
-    /// A replica's durable state of the key; `None`: it holds nothing of it.
-    pub fn on_answer(&mut self, object: Option<Rc<Object<V>>>) -> Step<V> {
-        match (&mut self.joined, object) {
-            (_, None) => {}
-            (Some(joined), Some(object)) => Rc::make_mut(joined).join(&object),
-            (joined @ None, object) => *joined = object,
-        }
-        let outcome = self.tally.on_vote();
-        self.step(outcome)
+    /// What a replica durably holds of the key; the empty vector: nothing.
+    pub fn on_answer(&mut self, replica: usize, vector: VersionVector) -> Outcome {
+        self.answers.push((replica, vector));
+        self.tally.on_vote()
     }
 
     /// A replica cannot say what it holds: no vote.
-    pub fn on_unsure(&mut self) -> Step<V> {
-        let outcome = self.tally.on_refusal();
-        self.step(outcome)
+    pub fn on_refusal(&mut self) -> Outcome {
+        self.tally.on_refusal()
     }
 
-    fn step(&mut self, outcome: Outcome) -> Step<V> {
-        let receipt = self.tally.receipt();
-        match outcome {
-            Outcome::Pending => Step::Pending,
-            Outcome::Won => Step::Done(Answer {
-                object: self.joined.take(),
-                receipt,
-            }),
-            Outcome::Lost => Step::Lost(receipt),
-        }
+    pub fn outcome(&self) -> Outcome {
+        self.tally.outcome()
+    }
+
+    pub fn receipt(&self) -> Receipt {
+        self.tally.receipt()
+    }
+
+    /// The replicas that have seen something which `own` has not.
+    pub fn ahead_of(&self, own: &VersionVector) -> Vec<usize> {
+        let ahead = |(_, vector): &&(usize, VersionVector)| !own.descends(vector);
+        self.answers.iter().filter(ahead).map(|(r, _)| *r).collect()
+    }
+
+    /// The replicas that have not seen all that `own` has.
+    pub fn behind(&self, own: &VersionVector) -> Vec<usize> {
+        let behind = |(_, vector): &&(usize, VersionVector)| !vector.descends(own);
+        self.answers
+            .iter()
+            .filter(behind)
+            .map(|(r, _)| *r)
+            .collect()
+    }
+
+    /// All that the replicas have seen together.
+    pub fn seen(&self) -> VersionVector {
+        let mut seen = VersionVector::default();
+        self.answers
+            .iter()
+            .for_each(|(_, vector)| seen.join(vector));
+        seen
     }
 }
 
@@ -90,61 +91,63 @@ mod tests {
     use crate::base::units::UnixMillis;
     use crate::causal::dot::{Actor, Dot, Incarnation};
     use crate::causal::object::{Kind, OperationId};
-    use crate::causal::version_vector::VersionVector;
 
-    fn sibling(incarnation: u64, operation: u128, kind: Kind) -> Sibling<()> {
+    fn dot(incarnation: u64, counter: u64) -> Dot {
         let actor = Actor {
             incarnation: Incarnation(incarnation),
             birth: 0,
         };
-        Sibling {
-            dot: Dot { actor, counter: 1 },
+        Dot { actor, counter }
+    }
+
+    fn vector(dots: &[Dot]) -> VersionVector {
+        let mut vector = VersionVector::default();
+        dots.iter().for_each(|&dot| vector.add(dot));
+        vector
+    }
+
+    #[test]
+    fn vectors_tell_who_is_ahead_and_who_is_behind() {
+        let mut get = Get::new(Quorum::of(3, 3, 3, 0).unwrap());
+        let own = vector(&[dot(1, 2)]);
+        assert_eq!(get.on_answer(0, own.clone()), Outcome::Pending);
+        assert_eq!(
+            get.on_answer(1, vector(&[dot(1, 1), dot(2, 1)])),
+            Outcome::Pending
+        );
+        assert_eq!(get.on_answer(2, VersionVector::default()), Outcome::Won);
+        assert_eq!(get.ahead_of(&own), [1]);
+        assert_eq!(get.behind(&own), [1, 2]);
+        let all = get.seen();
+        assert_eq!(all, vector(&[dot(1, 2), dot(2, 1)]));
+        assert!(get.ahead_of(&all).is_empty());
+        assert_eq!(get.behind(&all), [0, 1, 2]);
+    }
+
+    #[test]
+    fn an_answer_of_nothing_is_a_vote_and_an_unsure_one_is_not() {
+        let quorum = Quorum::of(3, 3, 2, 0).unwrap();
+        let mut get = Get::new(quorum);
+        assert_eq!(get.on_refusal(), Outcome::Pending);
+        assert_eq!(get.on_answer(1, VersionVector::default()), Outcome::Pending);
+        assert_eq!(get.on_answer(2, VersionVector::default()), Outcome::Won);
+        assert_eq!(get.receipt().votes, 2);
+        let mut get = Get::new(quorum);
+        get.on_refusal();
+        assert_eq!(get.on_refusal(), Outcome::Lost);
+    }
+
+    #[test]
+    fn tombstones_and_repeated_operations_are_not_shown() {
+        let sibling = |incarnation, operation, kind| Sibling {
+            dot: dot(incarnation, 1),
             operation: OperationId(operation),
             kind,
             written: UnixMillis(0),
             expires: UnixMillis(0),
             value_hash: 0,
             value: (),
-        }
-    }
-
-    fn object(siblings: Vec<Sibling<()>>) -> Rc<Object<()>> {
-        let mut vector = VersionVector::default();
-        siblings.iter().for_each(|s| vector.add(s.dot));
-        Rc::new(Object { vector, siblings })
-    }
-
-    #[test]
-    fn answers_of_r_replicas_are_joined() {
-        let quorum = Quorum::of(3, 3, 2, 0).unwrap();
-        let mut get = Get::new(quorum);
-        let one = object(vec![sibling(1, 1, Kind::Value)]);
-        let two = object(vec![sibling(2, 2, Kind::Value)]);
-        assert_eq!(get.on_answer(Some(one)), Step::Pending);
-        let Step::Done(answer) = get.on_answer(Some(two)) else {
-            panic!("two of two have answered")
         };
-        assert_eq!(answer.object.unwrap().siblings.len(), 2);
-        assert_eq!(answer.receipt.votes, 2);
-    }
-
-    #[test]
-    fn an_answer_of_nothing_is_a_vote_and_an_unsure_one_is_not() {
-        let quorum = Quorum::of(3, 3, 2, 0).unwrap();
-        let mut get = Get::<()>::new(quorum);
-        assert_eq!(get.on_unsure(), Step::Pending);
-        assert_eq!(get.on_answer(None), Step::Pending);
-        assert!(matches!(
-            get.on_answer(None),
-            Step::Done(Answer { object: None, .. })
-        ));
-        let mut get = Get::<()>::new(quorum);
-        get.on_unsure();
-        assert!(matches!(get.on_unsure(), Step::Lost(_)));
-    }
-
-    #[test]
-    fn tombstones_and_repeated_operations_are_not_shown() {
         let siblings = [
             sibling(1, 7, Kind::Value),
             sibling(2, 8, Kind::Tombstone),

@@ -5,6 +5,7 @@
 
 use super::quorum::Quorum;
 use super::tally::{Outcome, Tally};
+use crate::base::planted::planted;
 use crate::wire::message::{Receipt, Status};
 
 /// What the client is told.
@@ -41,7 +42,10 @@ impl Put {
 
     pub fn on_deadline(&self) -> Verdict {
         Verdict {
-            status: Status::Timeout,
+            status: match planted!(TimeoutSaysNo) {
+                true => Status::QuorumUnavailable,
+                false => Status::Timeout,
+            },
             receipt: Some(self.tally.receipt()),
         }
     }

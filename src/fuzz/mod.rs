@@ -8,6 +8,7 @@ mod context;
 pub mod corpus;
 pub mod mutate;
 mod node_toml;
+mod peer;
 mod ring;
 #[cfg(test)]
 mod tests;
@@ -50,6 +51,20 @@ pub const TARGETS: &[Target] = &[
         bytes_max: 2048,
         seeds: wire::reply_seeds,
         run: wire::reply,
+    },
+    Target {
+        name: "peer",
+        what: "a frame of another node: what is accepted is encoded with the same meaning",
+        bytes_max: 2048,
+        seeds: peer::frame_seeds,
+        run: peer::frame,
+    },
+    Target {
+        name: "object",
+        what: "an object of another node: encoded again as the same bytes",
+        bytes_max: 1024,
+        seeds: peer::object_seeds,
+        run: peer::object,
     },
     Target {
         name: "context",

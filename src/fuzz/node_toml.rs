@@ -14,17 +14,18 @@ pub fn run(data: &[u8]) {
 }
 
 pub fn seeds() -> Vec<Vec<u8>> {
-    let facts = |cluster, node, virtual_nodes, shards| NodeFacts {
+    let facts = |cluster, node, virtual_nodes, shards, agreed_ring| NodeFacts {
         cluster,
         node,
         virtual_nodes,
         shards,
+        agreed_ring,
     };
     let all = [
-        facts(0, u128::MAX, 1024, 1),
-        facts(u128::MAX / 3, 5, 1 << 31, u16::MAX),
+        facts(0, u128::MAX, 1024, 1, false),
+        facts(u128::MAX / 3, 5, 1 << 31, u16::MAX, true),
     ];
     let mut seeds: Vec<Vec<u8>> = all.map(|facts| facts.text().into_bytes()).to_vec();
-    seeds.push(b"format = 2\nnew = [1]\n".to_vec());
+    seeds.push(b"format = 3\nnew = [1]\n".to_vec());
     seeds
 }

@@ -84,6 +84,8 @@ over! {
     frame: MUTATIONS;
     request: MUTATIONS;
     reply: MUTATIONS;
+    peer: MUTATIONS;
+    object: MUTATIONS;
     context: MUTATIONS;
     group: MUTATIONS;
     record: MUTATIONS;

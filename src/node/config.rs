@@ -2,7 +2,7 @@
 
 use crate::base::limits;
 use crate::engine::Sizes;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 #[derive(Clone, Debug)]
@@ -10,6 +10,10 @@ pub struct Options {
     /// The base port P; shard i listens at P + 1 + i. Port 0 lets the system choose all of them.
     pub listen: SocketAddr,
     pub admin: Option<SocketAddr>,
+    /// What other nodes dial; `None`: the listen address.
+    pub advertise: Option<SocketAddr>,
+    /// The base addresses of all nodes of a ring that is to be formed, this one's too; empty: a ring of its own.
+    pub join: Vec<SocketAddr>,
     pub data: PathBuf,
     /// Bytes that entries, cached values and the buffers of connections may take.
     pub memory_bytes: usize,
@@ -27,6 +31,15 @@ impl Options {
         let mut address = self.listen;
         if address.port() != 0 {
             address.set_port(address.port() + 1 + shard);
+        }
+        address
+    }
+
+    /// Where others find this node.
+    pub fn advertised(&self, ports: &Ports) -> SocketAddr {
+        let mut address = self.advertise.unwrap_or(ports.base);
+        if address.ip().is_unspecified() {
+            address.set_ip(Ipv4Addr::LOCALHOST.into());
         }
         address
     }

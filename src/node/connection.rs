@@ -5,6 +5,7 @@ use crate::base::limits::{
     CONNECTION_KEPT_BYTES_MAX, KEPT_BUFFERS_MAX, RECV_BUFFER_BYTES, RECV_BUFFERS_PER_CONNECTION_MAX,
 };
 use crate::base::units::Nanos;
+use crate::ring::owners::MemberIndex;
 use crate::runtime::net::{ConnectionId, Door, Net};
 use std::collections::VecDeque;
 
@@ -35,6 +36,8 @@ pub struct Connection {
     waits_for_room: bool,
     /// Bytes of the replies of late that came from other shards.
     pub crossed_bytes: usize,
+    /// The node that dialled it, once it has proved that it is one.
+    pub peer: Option<MemberIndex>,
     paused: bool,
     /// Closed once the outbox has left.
     closing: bool,
@@ -62,6 +65,7 @@ impl Connection {
             ready: false,
             waits_for_room: false,
             crossed_bytes: 0,
+            peer: None,
             paused: false,
             closing: false,
             closed: false,

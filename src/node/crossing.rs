@@ -166,7 +166,7 @@ pub fn on_asked(
     }
     shard.counters.crossed_in += 1;
     let (to, key) = (ReplyTo::Shard { ticket, deadline }, shard.key(&request));
-    shard.serve(shared, to, key, &request);
+    shard.serve(shared, to, key, &request, frame);
 }
 
 /// The reply frame of another shard.

@@ -26,6 +26,17 @@ pub fn listening(ports: &Ports) -> Event {
     }
 }
 
+/// There is no ring yet.
+pub fn forming(missing: &[SocketAddr]) -> Event {
+    let missing: Vec<String> = missing.iter().map(SocketAddr::to_string).collect();
+    let missing = missing.join(",");
+    let message = match missing.as_str() {
+        "" => "waits for the node at the lowest address to form the ring".to_owned(),
+        missing => format!("waits for the other nodes of its ring: {missing}; start them"),
+    };
+    Event::new(Level::Info, "forming", message).with("missing", missing)
+}
+
 /// The log of a shard is read back: bytes done, bytes in all.
 pub fn replaying(shard: u16, done: u64, all: u64) -> Event {
     let (done_text, all_text) = (HumanBytes(done), HumanBytes(all));

@@ -6,15 +6,45 @@ use super::shard::{Shard, SharedShard};
 use super::waiters::ReplyTo;
 use crate::base::limits::{
     ADMIN_CONNECTIONS_MAX, ADMIN_MS_MAX, CONNECTION_KEPT_BYTES_MAX, CONNECTION_STALL_MS,
-    CONNECTIONS_REFUSED_MAX, FRAME_STALL_MS, SMALL_BYTES_MAX, TURN_WORK_MAX,
+    CONNECTIONS_REFUSED_MAX, FRAME_STALL_MS, PEER_FRAME_BYTES_MAX, SMALL_BYTES_MAX,
+    STRANGER_FRAME_BYTES_MAX, TURN_WORK_MAX,
 };
 use crate::base::units::{KIB, Nanos};
 use crate::runtime::net::{ConnectionId, Door};
-use crate::wire::frame::{self, REQUEST_IDENTIFIER, Split};
+use crate::wire::codec::RequestLimits;
+use crate::wire::frame::{self, PEER_IDENTIFIER, REQUEST_IDENTIFIER, Split};
 use crate::wire::message::Status;
 
 /// Bytes that count as much as one more request.
 const BYTES_A_WORK: usize = 4 * KIB;
+
+/// Who speaks on a connection, and so what frames it may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dialect {
+    Client,
+    /// Another node.
+    Peer,
+    /// Who says that it is a node, and has not proved it.
+    Stranger,
+}
+
+impl Dialect {
+    fn of(is_peer: bool, bytes: &[u8]) -> Dialect {
+        match (is_peer, frame::is_of_peer(bytes)) {
+            (true, _) => Dialect::Peer,
+            (false, true) => Dialect::Stranger,
+            (false, false) => Dialect::Client,
+        }
+    }
+
+    fn split(self, bytes: &[u8], limits: RequestLimits) -> Split {
+        match self {
+            Dialect::Client => frame::split(bytes, REQUEST_IDENTIFIER, limits.frame_bytes_max()),
+            Dialect::Peer => frame::split(bytes, PEER_IDENTIFIER, PEER_FRAME_BYTES_MAX),
+            Dialect::Stranger => frame::split(bytes, PEER_IDENTIFIER, STRANGER_FRAME_BYTES_MAX),
+        }
+    }
+}
 
 impl Shard {
     /// A turn of the loop begins: those that waited for it are served first.
@@ -133,7 +163,7 @@ impl Shard {
     /// What is left of the bytes of a connection waits for a turn, or for the rest of its frame; that needs room.
     fn keep_rest(&mut self, id: ConnectionId) {
         self.connections.touch(id);
-        let frame_bytes_max = self.request_limits.frame_bytes_max();
+        let limits = self.request_limits;
         let full = self.connections.budget.is_full();
         let Some(connection) = self.connections.get(id) else {
             return;
@@ -141,7 +171,8 @@ impl Shard {
         if connection.inbox.is_empty() || connection.door == Door::Admin {
             return;
         }
-        let total = match frame::split(&connection.inbox, REQUEST_IDENTIFIER, frame_bytes_max) {
+        let dialect = Dialect::of(connection.peer.is_some(), &connection.inbox);
+        let total = match dialect.split(&connection.inbox, limits) {
             Split::NeedMore { total } => total.unwrap_or(0),
             Split::Frame { .. } | Split::Bad(_) => return,
         };
@@ -177,11 +208,8 @@ impl Shard {
                 return used;
             }
             let rest = &bytes[used..];
-            match frame::split(
-                rest,
-                REQUEST_IDENTIFIER,
-                self.request_limits.frame_bytes_max(),
-            ) {
+            let dialect = Dialect::of(connection.peer.is_some(), rest);
+            match dialect.split(rest, self.request_limits) {
                 Split::NeedMore { .. } => return used,
                 Split::Frame { .. } if work >= TURN_WORK_MAX => {
                     self.connections.make_ready(id);
@@ -189,7 +217,12 @@ impl Shard {
                 }
                 Split::Frame { len } => {
                     used += len;
-                    self.on_frame(shared, id, &rest[..len]);
+                    match dialect {
+                        Dialect::Client => self.on_frame(shared, id, &rest[..len]),
+                        Dialect::Peer | Dialect::Stranger => {
+                            self.on_peer_frame(shared, id, &rest[..len]);
+                        }
+                    }
                     let after = self.connections.get(id).map_or(0, |c| c.unsent_bytes());
                     let moved = len + after.saturating_sub(unsent);
                     work += 1 + moved / BYTES_A_WORK + std::mem::take(&mut self.more_work);

@@ -10,13 +10,23 @@ mod budget;
 mod collect;
 pub mod config;
 pub mod connection;
+mod coordinate;
 mod crossing;
 mod damage;
 pub mod events;
+mod flights;
+mod formation;
+mod forward;
 mod gathering;
+mod gets;
 mod intake;
 mod keys;
+mod lifecycle;
+mod links;
 mod metrics;
+mod own;
+mod peers;
+mod puts;
 mod reads;
 pub mod shard;
 pub mod status;
@@ -28,7 +38,10 @@ use crate::base::planted::planted;
 use crate::causal::actor::Mint;
 use crate::causal::dot::Incarnation;
 use crate::engine::{self, Engine, OpenError, Recovery};
+use crate::membership::formation::FormationError;
 use crate::replica::identity::{Identity, IdentityError};
+use crate::ring::member::{Member, NodeId};
+use crate::ring::owners::{MemberIndex, Ring, RingEpoch, RingValue};
 use crate::runtime::disk::{Disk, DiskCause, DiskError, Open};
 use crate::runtime::mailbox::Post;
 use crate::runtime::net::{Bound, Door, Event, ListenError, Net};
@@ -37,13 +50,17 @@ use config::{Options, Ports};
 use futures_lite::future::or;
 use shard::{Shard, SharedShard};
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a node tells whoever started it.
 pub enum Announce<'a> {
     /// The ports are bound; requests are answered "not ready" until `Ready`. Said by shard 0.
     Listening(&'a Ports),
+    /// There is no ring yet: these nodes have not answered.
+    Forming(&'a [SocketAddr]),
     /// Replay: bytes done, bytes in all.
     Replaying(u64, u64),
     Ready {
@@ -66,6 +83,15 @@ pub enum StartError {
     Open { data: String, source: OpenError },
     #[error("data directory {data}: {source}")]
     Disk { data: String, source: DiskError },
+    #[error("cannot form a ring: {0}")]
+    Formation(#[from] FormationError),
+    #[error(
+        "the ring knows this node at {known}, and it would serve at {found}; start it with --listen or --advertise {known}"
+    )]
+    Moved {
+        known: SocketAddr,
+        found: SocketAddr,
+    },
     #[error("{source}; stop it or pass --{flag} ADDR:PORT")]
     Listen {
         flag: &'static str,
@@ -80,6 +106,7 @@ pub enum StartError {
 /// All that a shard is given before it starts: made by shard 0, handed to the shard's own thread.
 pub struct Seat {
     identity: Identity,
+    ring: Arc<Ring>,
     ports: Ports,
     post: Post,
     doors: Vec<(Bound, Door)>,
@@ -87,12 +114,14 @@ pub struct Seat {
 }
 
 /// Makes this directory and these ports those of a node with as many shards as there are posts. Runs on the executor of
-/// shard 0, before the others; gives the seats of all, in their order.
+/// shard 0, before the others; gives the seats of all, in their order. `None`: it was asked to stop before there was a
+/// ring.
 async fn found(
     runtime: &Runtime,
     options: &Options,
     posts: Vec<Post>,
-) -> Result<Vec<Seat>, StartError> {
+    announce: &dyn Fn(Announce<'_>),
+) -> Result<Option<Vec<Seat>>, StartError> {
     let data = options.data.display().to_string();
     let disk = runtime.disk(&options.data);
     let at = |source| StartError::Disk {
@@ -104,25 +133,76 @@ async fn found(
     // to the disk.
     std::mem::forget(lock(&disk, &data).await?);
     let shards = posts.len() as u16;
-    let identity = Identity::open(runtime, &disk, limits::VIRTUAL_NODES_DEFAULT, shards)
-        .await
-        .map_err(|source| StartError::Identity {
-            data: data.clone(),
-            source,
-        })?;
-    let (ports, doors) = bind(&runtime.net(), options, shards)?;
+    let identified = |source| StartError::Identity {
+        data: data.clone(),
+        source,
+    };
+    let known = Identity::read(&disk, shards).await.map_err(identified)?;
+    let (ports, mut doors) = bind(&runtime.net(), options, shards)?;
+    let identity = match known {
+        Some(identity) if identity.agreed_ring.is_none() && !options.join.is_empty() => {
+            return Err(identified(IdentityError::Alone));
+        }
+        Some(identity) => identity,
+        None if options.join.is_empty() => {
+            let virtual_nodes = limits::VIRTUAL_NODES_DEFAULT;
+            let formed = Identity::open(runtime, &disk, virtual_nodes, shards).await;
+            formed.map_err(identified)?
+        }
+        None => {
+            // The others ask this shard; the doors stay open.
+            for (bound, door) in std::mem::take(&mut doors[0]) {
+                runtime.net().open(bound, door);
+            }
+            let formed = formation::form(runtime, &disk, options, &ports, announce).await?;
+            let Some(identity) = formed else {
+                return Ok(None);
+            };
+            identity
+        }
+    };
+    let ring = match &identity.agreed_ring {
+        Some(ring) => ring.clone(),
+        None => Arc::new(ring_of_one(&identity, options.advertised(&ports))),
+    };
+    let own = ring.index_of(NodeId(identity.node));
+    let known = ring.member(own.expect("its ring holds a node")).address;
+    let found = options.advertised(&ports);
+    if known != found {
+        return Err(StartError::Moved { known, found });
+    }
     let disk_bytes = match options.disk_bytes {
         Some(bytes) => bytes,
         None => disk_budget(&disk).await.map_err(at)?,
     };
     let seats = posts.into_iter().zip(doors).map(|(post, doors)| Seat {
         identity: identity.clone(),
+        ring: ring.clone(),
         ports: ports.clone(),
         post,
         doors,
         disk_bytes,
     });
-    Ok(seats.collect())
+    Ok(Some(seats.collect()))
+}
+
+/// The ring of a node that is alone: it is not agreed with anybody, and not kept.
+fn ring_of_one(identity: &Identity, address: SocketAddr) -> Ring {
+    let value = RingValue {
+        cluster: identity.cluster,
+        epoch: RingEpoch(1),
+        replicas: limits::REPLICAS_DEFAULT,
+        members: vec![Member {
+            id: NodeId(identity.node),
+            address,
+            weight: limits::WEIGHT_DEFAULT,
+            zone: String::new(),
+            shards: identity.shards,
+        }],
+        banned: Vec::new(),
+        owners: vec![MemberIndex(0); identity.virtual_nodes as usize],
+    };
+    Ring::new(value).expect("one node with its ports makes a ring")
 }
 
 /// Founds a node, hands the seats of the other shards out, and runs shard 0.
@@ -145,7 +225,10 @@ pub async fn found_and_run_inspected(
     announce: Rc<dyn Fn(Announce<'_>)>,
     inspect: impl AsyncFn(&Engine),
 ) -> Result<(), StartError> {
-    let mut seats = found(&runtime, &options, posts).await?;
+    let Some(mut seats) = found(&runtime, &options, posts, &*announce).await? else {
+        announce(Announce::Stopping);
+        return Ok(());
+    };
     let first = seats.remove(0);
     hand_out(seats);
     run_inspected(runtime, options, first, announce, inspect).await
@@ -175,6 +258,7 @@ pub async fn run_inspected(
     let net = runtime.net();
     let Seat {
         identity,
+        ring,
         ports,
         post,
         doors,
@@ -197,7 +281,7 @@ pub async fn run_inspected(
         disk_bytes,
         sizes: options.sizes,
     };
-    let shard = Shard::new(&runtime, &options, &ports, &identity, mailbox);
+    let shard = Shard::new(&runtime, &options, &ports, &identity, mailbox, ring);
     let shard: SharedShard = Rc::new(RefCell::new(shard));
     runtime.spawn(Queue::Foreground, serve(shard.clone(), net.clone()));
 

@@ -1,22 +1,18 @@
-//! Gets: from memory in the same turn, from the disk in a task, never from a state that is not durable.
+//! Gets: from memory in the same turn, from the disk in a task, never from a state that is not durable. `receipt` says
+//! who has voted for what this replica holds; those of a key with several replicas come here from `gets`.
 
 use super::shard::{Shard, SharedShard};
 use super::waiters::{Asker, ReplyTo, Waiter, Waiting};
 use crate::base::marks::mark;
 use crate::base::planted::planted;
 use crate::causal::object::{Kind, Object, Sibling};
-use crate::coordinator::get::{Answer, Get, Step, shown};
-use crate::coordinator::quorum::Quorum;
+use crate::coordinator::get::shown;
 use crate::engine::key::{Key, KeyRef};
 use crate::engine::{Engine, Entry, Lookup, Place, Unsure};
 use crate::runtime::Queue;
 use crate::wire::message::{DotView, Receipt, Reply, Request, SiblingView, Status};
 use smallvec::SmallVec;
 use std::rc::Rc;
-
-/// Copies of a key in a ring of one node.
-pub const COPIES: u8 = 3;
-pub const MEMBERS: usize = 1;
 
 /// What became of the value of a sibling that is shown.
 type Value = Result<Rc<[u8]>, Unsure>;
@@ -29,14 +25,8 @@ pub fn on_get(
     to: ReplyTo,
     key: KeyRef<'_>,
     request: &Request<'_>,
+    receipt: Receipt,
 ) {
-    let quorum = match Quorum::of(COPIES, MEMBERS, request.read_quorum, 0) {
-        Ok(quorum) => quorum,
-        Err(why) => {
-            let message = why.to_string();
-            return shard.reply_message(to, request.id, Status::QuorumImpossible, &message);
-        }
-    };
     let asker = shard.begin(to, request);
     let lookup = engine(shard).lookup(key);
     match lookup {
@@ -49,12 +39,12 @@ pub fn on_get(
                 let found = engine.lookup_slow(key.as_ref()).await;
                 let mut shard = shared.borrow_mut();
                 if let Some(asker) = shard.back(leave) {
-                    on_lookup(&mut shard, &shared, asker, key.as_ref(), found, quorum);
+                    on_lookup(&mut shard, &shared, asker, key.as_ref(), found, receipt);
                 }
                 shard.flush();
             });
         }
-        found => on_lookup(shard, shared, asker, key, found, quorum),
+        found => on_lookup(shard, shared, asker, key, found, receipt),
     }
 }
 
@@ -72,16 +62,16 @@ fn on_lookup(
     mut asker: Asker,
     key: KeyRef<'_>,
     found: Lookup,
-    quorum: Quorum,
+    receipt: Receipt,
 ) {
     match found {
-        Lookup::Absent => answer(shard, shared, asker, key, None, quorum),
+        Lookup::Absent => answer(shard, shared, asker, key, None, receipt),
         Lookup::Found(entry) => {
             let engine = engine(shard);
             let served_poisoned = planted!(UnsureServed) && engine.poisoned().is_some();
             let durable = entry.group <= engine.durable_group() || served_poisoned;
             if durable || planted!(ReadBeforeSync) {
-                return answer(shard, shared, asker, key, Some(entry), quorum);
+                return answer(shard, shared, asker, key, Some(entry), receipt);
             }
             let group = entry.group;
             if !shard.promise(&mut asker, value_bytes(&entry.object)) {
@@ -90,7 +80,7 @@ fn on_lookup(
             let waiting = Waiting::Get {
                 key: Key::from(key),
                 entry,
-                quorum,
+                receipt,
             };
             shard.waiters.add(group, Waiter { asker, waiting });
         }
@@ -106,14 +96,9 @@ pub fn answer(
     mut asker: Asker,
     key: KeyRef<'_>,
     entry: Option<Rc<Entry>>,
-    quorum: Quorum,
+    receipt: Receipt,
 ) {
-    let mut get = Get::new(quorum);
-    let (object, receipt) = match get.on_answer(entry.map(|e| e.object.clone())) {
-        Step::Done(Answer { object, receipt }) => (object, receipt),
-        Step::Pending | Step::Lost(_) => unreachable!("one replica has voted"),
-    };
-    let Some(object) = object else {
+    let Some(object) = entry.map(|entry| entry.object.clone()) else {
         return reply(shard, asker, key, None, &[], receipt);
     };
     let store = engine(shard);
@@ -146,7 +131,7 @@ pub fn answer(
             }
             let mut shard = shared.borrow_mut();
             if let Some(asker) = shard.back(leave) {
-                on_lookup(&mut shard, &shared, asker, key.as_ref(), found, quorum);
+                on_lookup(&mut shard, &shared, asker, key.as_ref(), found, receipt);
             }
             return shard.flush();
         }

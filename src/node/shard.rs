@@ -5,24 +5,28 @@
 //! here.
 
 use super::admin::{self, Answer};
-use super::away::{Away, Back, Leave};
+use super::away::Away;
 use super::budget::{self, Budget};
 use super::config::{Options, Ports};
 use super::connection::Connections;
 use super::crossing::{self, Crossings};
+use super::flights::Flights;
 use super::gathering::{self, Gatherings};
+use super::links::{Links, Remote};
 use super::status::{Counters, Phase};
-use super::waiters::{Asker, ReplyTo, Waiter, Waiters, Waiting};
-use super::{events, keys, reads, writes};
+use super::waiters::{ReplyTo, Waiter, Waiters, Waiting};
+use super::{events, forward, gets, keys, puts, reads, writes};
 use crate::base::limits;
 use crate::base::planted::planted;
 use crate::base::units::Nanos;
 use crate::causal::actor::Mint;
-use crate::coordinator::put::Verdict;
+use crate::coordinator::tally::Tally;
 use crate::engine::key::KeyRef;
 use crate::engine::{Engine, GroupNumber};
 use crate::replica::identity::Identity;
 use crate::replica::key_queue::KeyQueue;
+use crate::ring::member::NodeId;
+use crate::ring::owners::{MemberIndex, Ring};
 use crate::ring::position::{Position, VirtualNode};
 use crate::ring::shard_map::{ShardId, ShardMap};
 use crate::runtime::Runtime;
@@ -32,12 +36,13 @@ use crate::runtime::net::{ConnectionId, Event, Net};
 use crate::runtime::notify::Notify;
 use crate::wire::PROTOCOL_VERSION as PROTOCOL;
 use crate::wire::codec::{self, RequestLimits};
-use crate::wire::message::{HelloReply, Op, Receipt, Reply, Request, Status};
+use crate::wire::message::{HelloReply, Op, Reply, Request, Status};
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
 use std::rc::Rc;
+use std::sync::Arc;
 
-const TOO_MANY: &str = "too many requests wait for the disk; send fewer at a time";
+pub const TOO_MANY: &str = "too many requests wait for the disk; send fewer at a time";
 
 pub type SharedShard = Rc<RefCell<Shard>>;
 
@@ -45,7 +50,7 @@ pub type SharedShard = Rc<RefCell<Shard>>;
 pub struct Store {
     pub engine: Engine,
     pub mint: Mint,
-    pub key_queue: KeyQueue<writes::Job>,
+    pub key_queue: KeyQueue<writes::Turn>,
 }
 
 pub struct Shard {
@@ -81,9 +86,19 @@ pub struct Shard {
     pub more_work: usize,
     /// Scratch: the context of the reply that is being made.
     pub context: Vec<u8>,
-    map: ShardMap,
-    own: ShardId,
-    builder: codec::Builder,
+    pub ring: Arc<Ring>,
+    /// This node's place in it.
+    pub me: MemberIndex,
+    /// Which shard of each member owns a virtual node.
+    pub maps: Vec<ShardMap>,
+    pub links: Links,
+    pub flights: Flights,
+    /// Gets that bring other replicas up to date after their reply.
+    pub repairs: usize,
+    /// Tasks in the name of other nodes.
+    pub peer_tasks: usize,
+    pub own: ShardId,
+    pub builder: codec::Builder,
 }
 
 pub fn begin_serving(shard: &SharedShard, engine: Engine, mint: Mint) {
@@ -105,12 +120,26 @@ impl Shard {
         ports: &Ports,
         identity: &Identity,
         mailbox: Mailbox,
+        ring: Arc<Ring>,
     ) -> Shard {
+        let me = ring
+            .index_of(NodeId(identity.node))
+            .expect("a node is of its own ring");
+        let maps = ring
+            .members()
+            .iter()
+            .map(|member| ShardMap::even(ring.virtual_nodes(), member.shards));
         let shares = budget::share(options.memory_bytes, options.value_bytes_max);
         Shard {
             runtime: runtime.clone(),
             net: runtime.net(),
-            map: ShardMap::even(identity.virtual_nodes, identity.shards),
+            maps: maps.collect(),
+            links: Links::new(ring.members(), me),
+            me,
+            flights: Flights::default(),
+            repairs: 0,
+            peer_tasks: 0,
+            ring,
             own: ShardId(mailbox.shard()),
             mailbox,
             identity: identity.clone(),
@@ -140,6 +169,13 @@ impl Shard {
     }
 
     pub fn on_event(&mut self, shared: &SharedShard, event: Event) {
+        let event = match self.links.is_empty() {
+            true => event,
+            false => match self.on_link_event(event) {
+                Some(event) => event,
+                None => return,
+            },
+        };
         match event {
             Event::Accepted {
                 connection,
@@ -174,6 +210,9 @@ impl Shard {
     /// Sends what this turn gathered.
     pub fn flush(&mut self) {
         self.connections.flush(&self.net);
+        if !self.links.is_empty() {
+            self.links.flush(&self.net);
+        }
     }
 
     pub fn on_admin(&mut self, id: ConnectionId, bytes: &[u8]) -> usize {
@@ -236,9 +275,12 @@ impl Shard {
             return gathering::on_status(self, id, request);
         }
         let key = self.key(request);
+        if request.op.is_of_a_key() && !self.is_replica(key) {
+            return forward::forward(self, shared, to, key, request, frame);
+        }
         let owner = self.owner(key);
         if owner == self.own {
-            return self.serve(shared, to, key, request);
+            return self.serve(shared, to, key, request, frame);
         }
         // Another shard may serve while this one replays, or has lost its log.
         if self.phase == Phase::Stopping {
@@ -263,28 +305,53 @@ impl Shard {
         }
     }
 
+    fn map(&self) -> &ShardMap {
+        &self.maps[usize::from(self.me.0)]
+    }
+
     fn owner(&self, key: KeyRef<'_>) -> ShardId {
-        self.map
+        self.map()
             .owner(key.position.virtual_node(self.identity.virtual_nodes))
+    }
+
+    /// Whether this node should hold the key.
+    fn is_replica(&self, key: KeyRef<'_>) -> bool {
+        let ring = &self.ring;
+        ring.members().len() == 1
+            || ring
+                .preference_list(ring.virtual_node(key.position), ring.value().replicas)
+                .contains(&self.me)
     }
 
     /// The positions of the virtual nodes of this shard.
     pub fn positions(&self) -> RangeInclusive<Position> {
-        let (run, count) = (self.map.run(self.own), self.identity.virtual_nodes);
+        let (run, count) = (self.map().run(self.own), self.identity.virtual_nodes);
         let (first, last) = (VirtualNode(run.start), VirtualNode(run.end - 1));
         *first.arc(count).start()..=*last.arc(count).end()
     }
 
-    /// Serves a get, put or delete of a key of this shard, or lists keys from there on.
+    /// Serves a get, put or delete of a key that this shard should hold, or lists keys from there on. `frame` is that
+    /// of the request.
     pub fn serve(
         &mut self,
         shared: &SharedShard,
         to: ReplyTo,
         key: KeyRef<'_>,
         request: &Request<'_>,
+        frame: &[u8],
     ) {
-        assert_eq!(self.owner(key), self.own, "a key has one owner");
+        assert_eq!(self.owner(key), self.own, "a key has one owner on a node");
+        let replicas = self.replicas(key.position);
         if let Some(message) = self.phase.refusal() {
+            let others: &[Remote] = match (self.phase, to) {
+                // Another replica may serve while this one replays its log.
+                (Phase::Starting, ReplyTo::Connection(_) | ReplyTo::Shard { .. }) => &replicas,
+                _ => &[],
+            };
+            let others = others.iter().filter(|remote| remote.member != self.me);
+            if request.op.is_of_a_key() && others.into_iter().any(|&remote| self.is_up(remote)) {
+                return forward::forward(self, shared, to, key, request, frame);
+            }
             return self.reply_message(to, request.id, Status::NotReady, message);
         }
         if self.in_flight >= limits::SHARD_REQUESTS_MAX {
@@ -298,10 +365,30 @@ impl Shard {
             let message = "this node does not expire values; leave expires_ms out";
             return self.reply_message(to, request.id, Status::Unsupported, message);
         }
-        match request.op {
-            Op::Get => reads::on_get(self, shared, to, key, request),
-            Op::Keys => keys::on_keys(self, shared, to, key, request),
-            _ => writes::on_write(self, shared, to, key, request),
+        if request.op == Op::Keys {
+            if replicas.len() < self.ring.members().len() {
+                let message = "a listing over more nodes than hold each key is not there yet";
+                return self.reply_message(to, request.id, Status::Unsupported, message);
+            }
+            return keys::on_keys(self, shared, to, key, request);
+        }
+        let quorum = match puts::quorum(&replicas, request) {
+            Ok(quorum) => quorum,
+            Err(message) => {
+                return self.reply_message(to, request.id, Status::QuorumImpossible, &message);
+            }
+        };
+        match (request.op, replicas.len()) {
+            (Op::Get, 1) => {
+                let mut tally = Tally::new(quorum.read, quorum.replicas);
+                tally.on_vote();
+                reads::on_get(self, shared, to, key, request, tally.receipt());
+            }
+            (Op::Get, _) => {
+                gets::on_get(self, shared, to, key, request, frame, (replicas, quorum));
+            }
+            (_, 1) => writes::on_write(self, shared, to, key, request, quorum),
+            _ => puts::on_write(self, shared, to, key, request, frame, (replicas, quorum)),
         }
     }
 
@@ -316,7 +403,7 @@ impl Shard {
             features: 0,
             cluster: self.identity.cluster,
             node: self.identity.node,
-            ring_epoch: 1,
+            ring_epoch: self.ring.epoch().0,
             virtual_nodes: self.identity.virtual_nodes,
             shard_ports: &shard_ports,
             value_bytes_max: self.request_limits.value_bytes_max as u32,
@@ -340,8 +427,12 @@ impl Shard {
                     self.finish_put(asker, verdict.expect("one replica, one vote"));
                 }
                 Waiting::Refused(why) => writes::refuse(self, asker, why),
-                Waiting::Get { key, entry, quorum } => {
-                    reads::answer(self, shared, asker, key.as_ref(), Some(entry), quorum);
+                Waiting::Get {
+                    key,
+                    entry,
+                    receipt,
+                } => {
+                    reads::answer(self, shared, asker, key.as_ref(), Some(entry), receipt);
                 }
                 Waiting::Keys(page) => keys::reply(self, asker, &page),
             }
@@ -374,6 +465,9 @@ impl Shard {
             self.end_late();
         }
         crossing::on_tick(self);
+        if !self.links.is_empty() {
+            self.on_peers_tick();
+        }
         for Waiter { asker, waiting } in self.waiters.expired(self.runtime.now()) {
             match waiting {
                 Waiting::Put(put) => self.finish_put(asker, put.on_deadline()),
@@ -385,181 +479,15 @@ impl Shard {
         }
     }
 
-    pub fn finish_put(&mut self, asker: Asker, verdict: Verdict) {
-        let message = match verdict.status {
-            Status::Ok => "",
-            Status::Timeout => "the disk did not answer in time; the write may still happen",
-            _ => "the log failed while the write was under way; it may or may not be there",
-        };
-        self.finish(asker, verdict.status, message, verdict.receipt);
-    }
-
-    /// Registers a request that is answered later.
-    pub fn begin(&mut self, to: ReplyTo, request: &Request<'_>) -> Asker {
-        self.in_flight += 1;
-        let (began, deadline) = match to {
-            ReplyTo::Shard { deadline, .. } => (None, deadline),
-            ReplyTo::Connection(id) => {
-                if let Some(connection) = self.connections.get(id) {
-                    connection.in_flight += 1;
-                }
-                let timeout_ms = match u64::from(request.timeout_ms) {
-                    0 => limits::TIMEOUT_MS_DEFAULT,
-                    ms => ms.min(limits::TIMEOUT_MS_MAX),
-                };
-                // It came with this turn: what it waited for those before it counts.
-                let now = self.connections.now;
-                (Some(now), Nanos(now.0 + timeout_ms * 1_000_000))
-            }
-        };
-        Asker {
-            to,
-            request: request.id,
-            op: request.op,
-            began,
-            deadline,
-            promised: 0,
-        }
-    }
-
-    /// Answers what waits for the disk, or for its key's turn, past its deadline. Nothing of it was minted.
-    fn end_late(&mut self) {
-        let now = self.runtime.now();
-        let message = "the disk did not answer in time; nothing was changed";
-        for asker in self.away.expired(now) {
-            // What its task holds is given back by the task.
-            self.release(asker);
-            self.reply_message(asker.to, asker.request, Status::Overloaded, message);
-        }
-        let Some(store) = &mut self.store else {
-            return;
-        };
-        for job in store.key_queue.take(|job| job.asker.deadline <= now) {
-            let message =
-                "other writes of this key were before it until its deadline; nothing was changed";
-            self.finish_message(job.asker, Status::Overloaded, message);
-        }
-    }
-
-    /// The reply, or the waiting request, will hold so many bytes of values: until then they count for the connection
-    /// as unsent, and for the shard's budget. False: there is no room for them, and the request has been answered.
-    pub fn promise(&mut self, asker: &mut Asker, bytes: usize) -> bool {
-        let more = bytes.saturating_sub(asker.promised);
-        if !self.connections.budget.has_room_for_values(more) {
-            let message = "no memory is left for the values of this request; \
-                           ask for fewer at a time, read the replies faster, or raise --memory";
-            self.finish_message(*asker, Status::Overloaded, message);
-            return false;
-        }
-        self.connections.budget.change(0, more);
-        asker.promised += more;
-        let ReplyTo::Connection(id) = asker.to else {
-            // Its door counts it for the connection.
-            return true;
-        };
-        if let Some(connection) = self.connections.get(id) {
-            connection.promised += more;
-            // It may be clogged now.
-            self.connections.touch(id);
-        }
-        true
-    }
-
-    /// The request goes on in a task that waits for the disk. `None`: too many do, and it has been answered.
-    pub fn leave(&mut self, asker: Asker) -> Option<Leave> {
-        if self.away.len() >= limits::DISK_TASKS_MAX {
-            let message = "too many requests wait for the disk; send fewer at a time";
-            self.finish_message(asker, Status::Overloaded, message);
-            return None;
-        }
-        Some(self.away.leave(asker))
-    }
-
-    /// The task is back. `None`: its request was answered when its deadline passed.
-    pub fn back(&mut self, leave: Leave) -> Option<Asker> {
-        match self.away.back(leave) {
-            Back::InTime(asker) => Some(asker),
-            Back::TooLate(asker) => {
-                self.connections.budget.change(asker.promised, 0);
-                None
-            }
-        }
-    }
-
-    /// Ends what `begin` registered; the reply itself is the caller's.
-    pub fn end(&mut self, asker: Asker) {
-        if !planted!(BudgetLeaked) {
-            self.connections.budget.change(asker.promised, 0);
-        }
-        self.release(asker);
-    }
-
-    fn release(&mut self, asker: Asker) {
-        assert!(self.in_flight > 0, "a request ended that was not begun");
-        self.in_flight -= 1;
-        if let Some(began) = asker.began {
-            let took = self.runtime.now().0.saturating_sub(began.0);
-            self.counters.latency[asker.op as usize].record_ns(took);
-        }
-        if let ReplyTo::Connection(id) = asker.to
-            && let Some(connection) = self.connections.get(id)
-        {
-            connection.in_flight -= 1;
-            connection.promised -= asker.promised;
-        }
-    }
-
-    pub fn finish_message(&mut self, asker: Asker, status: Status, message: &str) {
-        self.finish(asker, status, message, None);
-    }
-
-    fn finish(&mut self, asker: Asker, status: Status, message: &str, receipt: Option<Receipt>) {
-        self.end(asker);
-        let reply = Reply {
-            id: asker.request,
-            status: Some(status),
-            message,
-            receipt,
-            ..Reply::default()
-        };
-        self.reply(asker.to, &reply);
-    }
-
-    pub fn reply_message(&mut self, to: ReplyTo, request: u64, status: Status, message: &str) {
-        let reply = Reply {
-            id: request,
-            status: Some(status),
-            message,
-            ..Reply::default()
-        };
-        self.reply(to, &reply);
-    }
-
-    /// Puts a reply into the connection's outbox, which `flush` sends; or into the mail of the shard that asked.
-    pub fn reply(&mut self, to: ReplyTo, reply: &Reply<'_>) {
-        self.counters.on_reply(reply.status);
-        match to {
-            ReplyTo::Connection(id) => {
-                if let Some(outbox) = self.connections.outbox(id) {
-                    codec::encode_reply_into(outbox, &mut self.builder, reply);
-                    self.connections.touch(id);
-                }
-            }
-            ReplyTo::Shard { ticket, .. } => {
-                let frame = codec::encode_reply(&mut self.builder, reply);
-                self.mailbox.answer(ticket, frame);
-            }
-        }
-    }
-
     /// Nothing is under way and every reply has left.
     pub fn is_drained(&self) -> bool {
-        self.in_flight == 0 && self.connections.unsent_bytes() == 0
+        self.in_flight == 0 && self.peer_tasks == 0 && self.connections.unsent_bytes() == 0
     }
 
     pub fn close_all(&mut self) {
         for id in self.connections.ids() {
             self.net.close(id);
         }
+        self.links.close_all(&self.net);
     }
 }

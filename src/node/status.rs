@@ -76,6 +76,12 @@ pub struct Counters {
     pub crossed_out: u64,
     /// Requests that other shards sent here.
     pub crossed_in: u64,
+    /// Requests sent on to another node, which holds their key; and those that other nodes sent here.
+    pub forwarded: u64,
+    pub forwarded_in: u64,
+    /// States that other nodes gave to this replica, and asked it for.
+    pub peer_stores: u64,
+    pub peer_reads: u64,
 }
 
 impl Default for Counters {
@@ -94,6 +100,10 @@ impl Default for Counters {
             latency: Default::default(),
             crossed_out: 0,
             crossed_in: 0,
+            forwarded: 0,
+            forwarded_in: 0,
+            peer_stores: 0,
+            peer_reads: 0,
         }
     }
 }
@@ -188,6 +198,13 @@ pub fn row(shard: &Shard) -> Value {
         "requests_by": by_name(Op::ALL, |op| json!(counters.requests[op as usize])),
         "crossed_out": counters.crossed_out,
         "crossed_in": counters.crossed_in,
+        "forwarded": counters.forwarded,
+        "forwarded_in": counters.forwarded_in,
+        "peer_stores": counters.peer_stores,
+        "peer_reads": counters.peer_reads,
+        "flights": shard.flights.len(),
+        "links_up": shard.links.count_up().0,
+        "links": shard.links.count_up().1,
         "replies": {
             "done": counters.replies_done,
             "retry": counters.replies_retry,

@@ -3,13 +3,13 @@
 use super::keys::KeysPage;
 use crate::base::units::Nanos;
 use crate::coordinator::put::Put;
-use crate::coordinator::quorum::Quorum;
 use crate::engine::key::Key;
 use crate::engine::{Entry, GroupNumber};
 use crate::replica::write::Refusal;
 use crate::runtime::mailbox::Ticket;
 use crate::runtime::net::ConnectionId;
-use crate::wire::message::Op;
+use crate::runtime::notify::Notify;
+use crate::wire::message::{Op, Receipt};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -21,6 +21,11 @@ pub enum ReplyTo {
     Shard {
         ticket: Ticket,
         deadline: Nanos,
+    },
+    /// The node that forwarded a client's request, and what that node calls it.
+    Peer {
+        connection: ConnectionId,
+        id: u64,
     },
 }
 
@@ -47,7 +52,7 @@ pub enum Waiting {
     Get {
         key: Key,
         entry: Rc<Entry>,
-        quorum: Quorum,
+        receipt: Receipt,
     },
     /// A page of keys, some of which are not durable yet.
     Keys(KeysPage),
@@ -63,6 +68,8 @@ pub struct Waiter {
 #[derive(Debug, Default)]
 pub struct Waiters {
     groups: BTreeMap<GroupNumber, Vec<Waiter>>,
+    /// Tasks that wait for a group.
+    signals: BTreeMap<GroupNumber, Vec<Rc<Notify>>>,
 }
 
 impl Waiters {
@@ -70,8 +77,20 @@ impl Waiters {
         self.groups.entry(group).or_default().push(waiter);
     }
 
+    /// Notified when the group is durable, or never will be.
+    pub fn signal(&mut self, group: GroupNumber) -> Rc<Notify> {
+        let signal: Rc<Notify> = Rc::default();
+        self.signals.entry(group).or_default().push(signal.clone());
+        signal
+    }
+
     /// Takes out those whose group is durable, in the order of the groups.
     pub fn durable(&mut self, durable: GroupNumber) -> Vec<Waiter> {
+        while let Some(first) = self.signals.first_entry()
+            && *first.key() <= durable
+        {
+            first.remove().iter().for_each(|signal| signal.notify());
+        }
         let mut ready = Vec::new();
         while let Some(first) = self.groups.first_entry() {
             if *first.key() > durable {
@@ -86,6 +105,11 @@ impl Waiters {
     }
 
     pub fn all(&mut self) -> Vec<Waiter> {
+        let signals = std::mem::take(&mut self.signals);
+        signals
+            .values()
+            .flatten()
+            .for_each(|signal| signal.notify());
         std::mem::take(&mut self.groups)
             .into_values()
             .flatten()

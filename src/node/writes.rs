@@ -1,23 +1,39 @@
-//! Puts and deletes: lookup, join, mint, append; the reply waits for the commit group.
+//! Puts and deletes: lookup, join, mint, append; the reply waits for the commit group. Those of a key with several
+//! replicas go on in `puts`.
 
 use super::away::Leave;
-use super::reads::{COPIES, MEMBERS};
 use super::shard::{Shard, SharedShard};
 use super::waiters::{Asker, ReplyTo, Waiter, Waiting};
 use crate::base::planted::planted;
-use crate::base::units::UnixMillis;
+use crate::base::units::{Nanos, UnixMillis};
 use crate::causal::actor::Mint;
 use crate::causal::dot::{Dot, Incarnation};
-use crate::causal::object::OperationId;
+use crate::causal::object::{Object, OperationId};
 use crate::causal::version_vector::VersionVector;
 use crate::coordinator::put::Put;
 use crate::coordinator::quorum::Quorum;
 use crate::engine::key::{Key, KeyRef};
-use crate::engine::{AppendRefused, Entry, GroupNumber, Lookup};
+use crate::engine::{AppendRefused, Entry, GroupNumber, Lookup, NewValue};
 use crate::replica::witness::{self, Minted};
 use crate::replica::write::{self, Planned, Refusal, Rule, Write};
 use crate::runtime::Queue;
+use crate::runtime::notify::Notify;
 use crate::wire::message::{Op, PutMode, Request, Status};
+use std::rc::Rc;
+
+/// Whose turn it will be to write a key.
+pub enum Turn {
+    Write(Box<Job>),
+    /// A task goes on, and ends the turn itself.
+    Task(Rc<Notify>),
+}
+
+impl Turn {
+    /// The write that is past its deadline.
+    pub fn is_late(&self, now: Nanos) -> bool {
+        matches!(self, Turn::Write(job) if job.asker.deadline <= now)
+    }
+}
 
 /// A write that waits for its key's turn: owns what the frame held.
 pub struct Job {
@@ -49,14 +65,8 @@ pub fn on_write(
     to: ReplyTo,
     key: KeyRef<'_>,
     request: &Request<'_>,
+    quorum: Quorum,
 ) {
-    let quorum = match Quorum::of(COPIES, MEMBERS, request.read_quorum, request.write_quorum) {
-        Ok(quorum) => quorum,
-        Err(why) => {
-            let message = why.to_string();
-            return shard.reply_message(to, request.id, Status::QuorumImpossible, &message);
-        }
-    };
     let rule = match rule(shard, request) {
         Ok(rule) => rule,
         Err(message) => {
@@ -64,14 +74,7 @@ pub fn on_write(
         }
     };
     let mut asker = shard.begin(to, request);
-    let write = Write {
-        bucket: request.bucket,
-        key: request.key,
-        value: (request.op == Op::Put).then_some(request.value),
-        rule: &rule,
-        operation: request.operation,
-        expires: request.expires,
-    };
+    let write = write_of(request, &rule);
     let store = shard.store.as_mut().expect("a serving shard has a store");
     if store.key_queue.is_busy(key) && !planted!(JoinWithoutKeyQueue) {
         if !shard.promise(&mut asker, request.value.len() + request.context.len()) {
@@ -79,7 +82,7 @@ pub fn on_write(
         }
         let store = shard.store.as_mut().expect("a serving shard has a store");
         let job = job(asker, quorum, key, &write);
-        if store.key_queue.wait(key, job).is_err() {
+        if store.key_queue.wait(key, Turn::Write(job.into())).is_err() {
             let message = "too many writes of this key wait for each other";
             shard.finish_message(asker, Status::Overloaded, message);
         }
@@ -116,8 +119,19 @@ fn job(asker: Asker, quorum: Quorum, key: KeyRef<'_>, write: &Write<'_>) -> Job 
     }
 }
 
-/// What the write supersedes; the context of a client is opened here, at the door.
-fn rule(shard: &Shard, request: &Request<'_>) -> Result<Rule, String> {
+pub fn write_of<'a>(request: &Request<'a>, rule: &'a Rule) -> Write<'a> {
+    Write {
+        bucket: request.bucket,
+        key: request.key,
+        value: (request.op == Op::Put).then_some(request.value),
+        rule,
+        operation: request.operation,
+        expires: request.expires,
+    }
+}
+
+/// What the write supersedes, as far as this node alone can tell; the context of a client is opened here, at the door.
+pub fn rule(shard: &Shard, request: &Request<'_>) -> Result<Rule, String> {
     let refused = |why: &dyn std::fmt::Display| {
         format!("the context is refused: {why}; get the key again and use that context")
     };
@@ -133,8 +147,8 @@ fn rule(shard: &Shard, request: &Request<'_>) -> Result<Rule, String> {
             )
             .map(Rule::Seen)
             .map_err(|why| refused(&why)),
-        PutMode::Overwrite => Ok(Rule::Overwrite),
-        PutMode::IfAbsent => Ok(Rule::IfAbsent),
+        PutMode::Overwrite => Ok(Rule::Overwrite(VersionVector::default())),
+        PutMode::IfAbsent => Ok(Rule::IfAbsent(Object::default())),
     }
 }
 
@@ -170,13 +184,20 @@ fn spawn(shard: &Shard, shared: &SharedShard, first: Job, leave: Leave) {
     });
 }
 
-/// The write of the key whose turn it is now.
+/// The write of the key whose turn it is now. A task whose turn it is goes on by itself.
 fn next(shard: &mut Shard, key: KeyRef<'_>) -> Option<(Job, Leave)> {
     loop {
         let store = shard.store.as_mut().expect("a serving shard has a store");
-        let job = store.key_queue.next(key)?;
-        if let Some(leave) = shard.leave(job.asker) {
-            return Some((job, leave));
+        match store.key_queue.next(key)? {
+            Turn::Write(job) => {
+                if let Some(leave) = shard.leave(job.asker) {
+                    return Some((*job, leave));
+                }
+            }
+            Turn::Task(turn) => {
+                turn.notify();
+                return None;
+            }
         }
     }
 }
@@ -188,21 +209,30 @@ pub fn end_turn(shard: &mut Shard, shared: &SharedShard, key: KeyRef<'_>) {
     }
 }
 
-/// The caller holds the key's turn.
-fn on_lookup(
+/// What became of a write in its turn. Nothing leaves before its group is durable.
+pub enum Written {
+    /// The write was minted here, or is held from an earlier try.
+    Done { group: GroupNumber, minted: bool },
+    /// It may not be; this tells of a state that may not be durable yet.
+    Refused { why: Refusal, group: GroupNumber },
+    /// There is no room for it, or nobody knows what is held. Nothing was stored: the dot was shown to nobody, so the
+    /// next mint of the key may use it again.
+    Failed(AppendRefused),
+}
+
+/// The caller holds the key's turn, and `found` is what a lookup in it said. `before_append` sees what is going to be
+/// stored.
+pub fn write_in_turn(
     shard: &mut Shard,
-    asker: Asker,
-    quorum: Quorum,
     key: KeyRef<'_>,
     write: Write<'_>,
     found: Lookup,
-) {
+    before_append: impl FnOnce(&Object<NewValue<'_>>),
+) -> Written {
     let entry = match found {
         Lookup::Absent => None,
         Lookup::Found(entry) => Some(entry),
-        Lookup::Unsure(why) => {
-            return shard.finish_message(asker, Status::Unsure, &why.to_string());
-        }
+        Lookup::Unsure(why) => return Written::Failed(why.into()),
         Lookup::MustRead => unreachable!("lookup_slow answers"),
     };
     let now = shard.runtime.unix_time();
@@ -225,60 +255,93 @@ fn on_lookup(
         store.mint = Mint::new(Incarnation(shard.runtime.random_u64()));
         planned = write::plan(entry, write, &mut store.mint, value_bytes_max, now);
     }
-    let (group, waiting) = match planned {
-        Planned::Minted(minted) => {
-            let after: Vec<Dot> = minted.object.siblings.iter().map(|s| s.dot).collect();
-            match store
-                .engine
-                .append(key, stored, minted.object, Some(minted.dot), now)
-            {
-                Ok(group) => {
-                    witness::record(|| Minted {
-                        key: key.key.to_vec(),
-                        operation: write.operation.0,
-                        dot: minted.dot,
-                        before: stored.map_or_else(Vec::new, dots),
-                        after,
-                        superseded: superseded(write.rule, stored),
-                        group,
-                    });
-                    if write.value.is_some()
-                        && let Some(event) = shard.room.on_taken()
-                    {
-                        shard.runtime.log(event);
-                    }
-                    (group, Waiting::Put(Put::minted(quorum)))
-                }
-                Err(why) => return append_refused(shard, asker, why),
-            }
+    let minted = match planned {
+        Planned::Minted(minted) => minted,
+        Planned::Held { group } => {
+            return Written::Done {
+                group,
+                minted: false,
+            };
         }
-        Planned::Held { group } => (group, Waiting::Put(Put::minted(quorum))),
-        Planned::Refused { why, group } => (group, Waiting::Refused(why)),
+        Planned::Refused { why, group } => return Written::Refused { why, group },
     };
-    wait(shard, asker, group, waiting, durable);
+    before_append(&minted.object);
+    let after: Vec<Dot> = minted.object.siblings.iter().map(|s| s.dot).collect();
+    let appended = store
+        .engine
+        .append(key, stored, minted.object, Some(minted.dot), now);
+    let group = match appended {
+        Ok(group) => group,
+        Err(why) => {
+            if let Some(event) = shard.room.on_refused(why, shard.runtime.now()) {
+                shard.runtime.log(event);
+            }
+            return Written::Failed(why);
+        }
+    };
+    witness::record(|| Minted {
+        key: key.key.to_vec(),
+        operation: write.operation.0,
+        dot: minted.dot,
+        before: stored.map_or_else(Vec::new, dots),
+        after,
+        superseded: superseded(write.rule, stored),
+        group,
+    });
+    if write.value.is_some()
+        && let Some(event) = shard.room.on_taken()
+    {
+        shard.runtime.log(event);
+    }
+    Written::Done {
+        group,
+        minted: true,
+    }
+}
+
+/// The caller holds the key's turn.
+fn on_lookup(
+    shard: &mut Shard,
+    asker: Asker,
+    quorum: Quorum,
+    key: KeyRef<'_>,
+    write: Write<'_>,
+    found: Lookup,
+) {
+    let (group, waiting) = match write_in_turn(shard, key, write, found, |_| {}) {
+        Written::Done { group, .. } => (group, Waiting::Put(Put::minted(quorum))),
+        Written::Refused { why, group } => (group, Waiting::Refused(why)),
+        Written::Failed(why) => {
+            return shard.finish_message(asker, append_status(why), &why.to_string());
+        }
+    };
+    wait(shard, asker, group, waiting);
 }
 
 /// What the write's context covers.
 fn superseded(rule: &Rule, stored: Option<&Entry>) -> VersionVector {
     match rule {
         Rule::Seen(vector) => vector.clone(),
-        Rule::Overwrite | Rule::IfAbsent => {
-            stored.map_or_else(VersionVector::default, |e| e.object.vector.clone())
-        }
+        Rule::Overwrite(others) => with(stored, others),
+        Rule::IfAbsent(others) => with(stored, &others.vector),
     }
+}
+
+fn with(stored: Option<&Entry>, others: &VersionVector) -> VersionVector {
+    let mut all = others.clone();
+    if let Some(entry) = stored {
+        all.join(&entry.object.vector);
+    }
+    all
 }
 
 fn dots(entry: &Entry) -> Vec<Dot> {
     entry.object.siblings.iter().map(|s| s.dot).collect()
 }
 
-fn wait(
-    shard: &mut Shard,
-    asker: Asker,
-    group: GroupNumber,
-    waiting: Waiting,
-    durable: GroupNumber,
-) {
+fn wait(shard: &mut Shard, asker: Asker, group: GroupNumber, waiting: Waiting) {
+    let store = shard.store.as_ref().expect("a serving shard has a store");
+    let durable = store.engine.durable_group();
     match waiting {
         Waiting::Refused(why) if group <= durable => refuse(shard, asker, why),
         Waiting::Put(mut put) if group <= durable => {
@@ -302,16 +365,11 @@ pub fn refuse(shard: &mut Shard, asker: Asker, why: Refusal) {
     shard.finish_message(asker, status, &why.to_string());
 }
 
-/// Nothing was stored: the dot was shown to nobody, so the next mint of the key may use it again.
-fn append_refused(shard: &mut Shard, asker: Asker, why: AppendRefused) {
-    if let Some(event) = shard.room.on_refused(why, shard.runtime.now()) {
-        shard.runtime.log(event);
-    }
-    let status = match why {
+pub fn append_status(why: AppendRefused) -> Status {
+    match why {
         AppendRefused::MemoryFull | AppendRefused::DiskFull => Status::Full,
         AppendRefused::RecordTooLarge => Status::ValueTooLarge,
         AppendRefused::Overloaded => Status::Overloaded,
         AppendRefused::Unsure(_) => Status::Unsure,
-    };
-    shard.finish_message(asker, status, &why.to_string());
+    }
 }

@@ -1,17 +1,27 @@
 //! Who this node is, as its data directory says: cluster, node, ring size, shards, formats, and the cluster's secret.
 //!
 //! Formed once, on an empty directory; everything else is refused by name. `node.toml` is the last file written, so a
-//! directory without it was never in use.
+//! directory without it was never in use. A node that is of a ring with others keeps that ring in a file beside it.
 
+use crate::base::checksum::crc32c;
 use crate::causal::context::{ContextKey, ContextKeys};
+use crate::ring::codec as ring_codec;
+use crate::ring::member::NodeId;
+use crate::ring::owners::Ring;
 use crate::runtime::Runtime;
 use crate::runtime::disk::{Disk, DiskCause, DiskError};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
-/// The format of the data directory as a whole.
-pub const DIRECTORY_FORMAT: u32 = 1;
+/// The format of the data directory as a whole. Format 2 has an agreed ring; a node alone writes format 1.
+pub const DIRECTORY_FORMAT: u32 = 2;
+const FORMAT_ALONE: u32 = 1;
 const NODE_FILE: &str = "node.toml";
 const SECRET_FILE: &str = "secret";
+/// crc32c of the rest, u32 little-endian; then the ring as `ring::codec` has it.
+const RING_FILE: &str = "ring";
+/// The id of a node that has no ring yet, 32 hex digits: it is the same one after a crash.
+const CANDIDATE_FILE: &str = "candidate";
 
 /// What a node knows of itself before it opens its log.
 #[derive(Clone)]
@@ -23,6 +33,8 @@ pub struct Identity {
     pub keys: ContextKeys,
     /// The directory was empty, and was formed just now.
     pub formed: bool,
+    /// The ring that it is of with others; `None`: it is alone.
+    pub agreed_ring: Option<Arc<Ring>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +59,14 @@ pub enum IdentityError {
         "the data directory was made for {found} shard(s), this start has {wanted}; pass --cores with {found} core(s)"
     )]
     Shards { found: u16, wanted: u16 },
+    #[error(
+        "{RING_FILE} is missing or damaged: {why}; restore it from a copy of the data directory"
+    )]
+    Ring { why: String },
+    #[error(
+        "the data directory is of a node that was started alone, and cannot be taken into a ring of others yet; start it without --join, or pass another --data DIR"
+    )]
+    Alone,
 }
 
 /// `node.toml`.
@@ -58,6 +78,12 @@ struct NodeFile {
     node: String,
     virtual_nodes: u32,
     shards: u16,
+    #[serde(default, skip_serializing_if = "is_false")]
+    agreed_ring: bool,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// Only the format, so that a newer file is refused for being newer, not for its unknown fields.
@@ -74,24 +100,69 @@ impl Identity {
         virtual_nodes: u32,
         shards: u16,
     ) -> Result<Identity, IdentityError> {
-        match disk.read_small(NODE_FILE).await {
-            Ok(bytes) => {
-                let identity = read(disk, &bytes).await?;
-                if identity.shards != shards {
-                    let found = identity.shards;
-                    return Err(IdentityError::Shards {
-                        found,
-                        wanted: shards,
-                    });
-                }
-                Ok(identity)
-            }
-            Err(DiskError {
-                cause: DiskCause::NotFound,
-                ..
-            }) => form(runtime, disk, virtual_nodes, shards).await,
-            Err(error) => Err(error.into()),
+        match Identity::read(disk, shards).await? {
+            Some(identity) => Ok(identity),
+            None => form(runtime, disk, virtual_nodes, shards).await,
         }
+    }
+
+    /// Reads who this node is; `None`: the directory was never in use.
+    pub async fn read(disk: &Disk, shards: u16) -> Result<Option<Identity>, IdentityError> {
+        let bytes = match read_file(disk, NODE_FILE).await? {
+            Some(bytes) => bytes,
+            None => return refuse_foreign(disk).await.map(|()| None),
+        };
+        let identity = read(disk, &bytes).await?;
+        if identity.shards != shards {
+            let found = identity.shards;
+            return Err(IdentityError::Shards {
+                found,
+                wanted: shards,
+            });
+        }
+        Ok(Some(identity))
+    }
+
+    /// The id under which a node without a ring asks for one: drawn once a directory, and durable before it is told.
+    pub async fn candidate(runtime: &Runtime, disk: &Disk) -> Result<NodeId, IdentityError> {
+        if let Some(bytes) = read_file(disk, CANDIDATE_FILE).await? {
+            let text = std::str::from_utf8(&bytes).unwrap_or_default();
+            if let Ok(id) = u128::from_str_radix(text, 16) {
+                return Ok(NodeId(id));
+            }
+        }
+        let node = NodeId(wide(runtime));
+        disk.replace_small(CANDIDATE_FILE, node.to_string().as_bytes())
+            .await?;
+        Ok(node)
+    }
+
+    /// Makes this the directory of a member of a ring; on return that is durable.
+    pub async fn enter(
+        disk: &Disk,
+        node: NodeId,
+        ring: Ring,
+        secret: [u8; 16],
+    ) -> Result<Identity, IdentityError> {
+        let own = ring.index_of(node).expect("a node enters its own ring");
+        let facts = NodeFacts {
+            cluster: ring.value().cluster,
+            node: node.0,
+            virtual_nodes: ring.virtual_nodes(),
+            shards: ring.member(own).shards,
+            agreed_ring: true,
+        };
+        let mut bytes = Vec::new();
+        ring_codec::encode(ring.value(), &mut bytes);
+        let sum = crc32c(&bytes).to_le_bytes();
+        bytes.splice(0..0, sum);
+        disk.replace_small(SECRET_FILE, &secret).await?;
+        disk.replace_small(RING_FILE, &bytes).await?;
+        disk.replace_small(NODE_FILE, facts.text().as_bytes())
+            .await?;
+        // It has served; where it stays, it is read no more.
+        let _ = disk.remove(CANDIDATE_FILE).await;
+        Ok(facts.identity(secret, true, Some(Arc::new(ring))))
     }
 }
 
@@ -102,6 +173,7 @@ pub struct NodeFacts {
     pub node: u128,
     pub virtual_nodes: u32,
     pub shards: u16,
+    pub agreed_ring: bool,
 }
 
 impl NodeFacts {
@@ -128,22 +200,27 @@ impl NodeFacts {
             node: id(&file.node)?,
             virtual_nodes: file.virtual_nodes,
             shards: file.shards,
+            agreed_ring: file.agreed_ring,
         })
     }
 
     /// The text of the file.
     pub fn text(&self) -> String {
         let file = NodeFile {
-            format: DIRECTORY_FORMAT,
+            format: match self.agreed_ring {
+                true => DIRECTORY_FORMAT,
+                false => FORMAT_ALONE,
+            },
             cluster: format!("{:032x}", self.cluster),
             node: format!("{:032x}", self.node),
             virtual_nodes: self.virtual_nodes,
             shards: self.shards,
+            agreed_ring: self.agreed_ring,
         };
         toml::to_string(&file).expect("plain numbers and strings are TOML")
     }
 
-    fn identity(self, secret: [u8; 16], formed: bool) -> Identity {
+    fn identity(self, secret: [u8; 16], formed: bool, agreed_ring: Option<Arc<Ring>>) -> Identity {
         Identity {
             cluster: self.cluster,
             node: self.node,
@@ -154,7 +231,19 @@ impl NodeFacts {
                 previous: None,
             },
             formed,
+            agreed_ring,
         }
+    }
+}
+
+async fn read_file(disk: &Disk, name: &str) -> Result<Option<Vec<u8>>, DiskError> {
+    match disk.read_small(name).await {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(DiskError {
+            cause: DiskCause::NotFound,
+            ..
+        }) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -168,7 +257,45 @@ async fn read(disk: &Disk, bytes: &[u8]) -> Result<Identity, IdentityError> {
             _ => e.into(),
         })?;
     let secret: [u8; 16] = secret.try_into().map_err(|_| IdentityError::Secret)?;
-    Ok(facts.identity(secret, false))
+    let ring = match facts.agreed_ring {
+        true => Some(Arc::new(read_ring(disk, &facts).await?)),
+        false => None,
+    };
+    Ok(facts.identity(secret, false, ring))
+}
+
+async fn read_ring(disk: &Disk, facts: &NodeFacts) -> Result<Ring, IdentityError> {
+    let damaged = |why: &str| IdentityError::Ring { why: why.into() };
+    let bytes = read_file(disk, RING_FILE).await?;
+    let bytes = bytes.ok_or_else(|| damaged("there is no such file"))?;
+    let (sum, bytes) = bytes
+        .split_first_chunk()
+        .ok_or_else(|| damaged("it is too short"))?;
+    if crc32c(bytes) != u32::from_le_bytes(*sum) {
+        return Err(damaged("its checksum differs"));
+    }
+    let ring = ring_codec::decode(bytes).map_err(|why| damaged(&why.to_string()))?;
+    let own = ring.index_of(NodeId(facts.node));
+    let fits = ring.value().cluster == facts.cluster
+        && ring.virtual_nodes() == facts.virtual_nodes
+        && own.is_some_and(|own| ring.member(own).shards == facts.shards);
+    fits.then_some(ring)
+        .ok_or_else(|| damaged("it is not the ring of this node"))
+}
+
+fn wide(runtime: &Runtime) -> u128 {
+    (u128::from(runtime.random_u64()) << 64) | u128::from(runtime.random_u64())
+}
+
+/// What a formation that a crash cut short may have left; anything else is somebody else's.
+async fn refuse_foreign(disk: &Disk) -> Result<(), IdentityError> {
+    let ours = [SECRET_FILE, NODE_FILE, RING_FILE, CANDIDATE_FILE];
+    let leftover = |name: &str| name == "LOCK" || ours.iter().any(|ours| name.starts_with(ours));
+    let names = disk.list("").await?;
+    match names.into_iter().find(|name| !leftover(name)) {
+        Some(name) => Err(IdentityError::Foreign { name }),
+        None => Ok(()),
+    }
 }
 
 async fn form(
@@ -179,27 +306,16 @@ async fn form(
 ) -> Result<Identity, IdentityError> {
     assert!(virtual_nodes.is_power_of_two());
     assert!(shards >= 1);
-    // What a formation that a crash cut short may have left; anything else is somebody else's.
-    let leftover =
-        |name: &str| name == "LOCK" || name.starts_with(SECRET_FILE) || name.starts_with(NODE_FILE);
-    if let Some(name) = disk
-        .list("")
-        .await?
-        .into_iter()
-        .find(|name| !leftover(name))
-    {
-        return Err(IdentityError::Foreign { name });
-    }
-    let wide = || (u128::from(runtime.random_u64()) << 64) | u128::from(runtime.random_u64());
-    let (cluster, node, secret) = (wide(), wide(), wide().to_le_bytes());
+    let (cluster, node, secret) = (wide(runtime), wide(runtime), wide(runtime).to_le_bytes());
     let facts = NodeFacts {
         cluster,
         node,
         virtual_nodes,
         shards,
+        agreed_ring: false,
     };
     disk.replace_small(SECRET_FILE, &secret).await?;
     disk.replace_small(NODE_FILE, facts.text().as_bytes())
         .await?;
-    Ok(facts.identity(secret, true))
+    Ok(facts.identity(secret, true, None))
 }

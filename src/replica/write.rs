@@ -14,10 +14,10 @@ use crate::engine::{Entry, GroupNumber, NewValue, Place};
 pub enum Rule {
     /// What this vector has seen, and nothing else.
     Seen(VersionVector),
-    /// All that the replicas asked hold now.
-    Overwrite,
-    /// Nothing: refused if a value is there.
-    IfAbsent,
+    /// All that the replicas asked hold now; this is what the others had seen.
+    Overwrite(VersionVector),
+    /// Nothing: refused if a value is there. This is what the others hold.
+    IfAbsent(Object<()>),
 }
 
 /// A put (`value` is there) or a delete.
@@ -97,12 +97,20 @@ pub fn plan<'a>(
     }
     let nothing = VersionVector::default();
     let local = current.map_or(&nothing, |o| &o.vector);
+    let together;
     let context = match write.rule {
         Rule::Seen(vector) => vector,
-        Rule::Overwrite => local,
-        Rule::IfAbsent => match current.and_then(|o| o.siblings.iter().find(|s| s.is_shown())) {
-            Some(_) => return refused(Refusal::Exists),
-            None => local,
+        Rule::Overwrite(others) if others.is_empty() => local,
+        Rule::Overwrite(others) => {
+            together = joined(local, others);
+            &together
+        }
+        Rule::IfAbsent(others) => match is_absent(current, others, write.operation) {
+            false => return refused(Refusal::Exists),
+            true => {
+                together = joined(local, &others.vector);
+                &together
+            }
         },
     };
     if let Some(why) = siblings_over_limit(current, context, &write, value_bytes_max) {
@@ -129,6 +137,31 @@ pub fn plan<'a>(
     };
     object.write(context, sibling(&write, dot, now));
     Planned::Minted(Minted { object, dot })
+}
+
+fn joined(one: &VersionVector, other: &VersionVector) -> VersionVector {
+    let mut joined = one.clone();
+    joined.join(other);
+    joined
+}
+
+/// Whether no value is there, but for what an earlier try of this operation put.
+fn is_absent(current: Option<&Object<Place>>, others: &Object<()>, operation: OperationId) -> bool {
+    let mut all = others.clone();
+    if let Some(current) = current {
+        all.join(&Object {
+            vector: current.vector.clone(),
+            siblings: current
+                .siblings
+                .iter()
+                .map(|sibling| sibling.clone().with_value(()))
+                .collect(),
+        });
+    }
+    let ours = |sibling: &Sibling<()>| {
+        operation != OperationId::default() && sibling.operation == operation
+    };
+    all.siblings.iter().all(|s| !s.is_shown() || ours(s))
 }
 
 /// Whether the sibling is what this write made on an earlier try: acking another one would lose it.
@@ -204,8 +237,11 @@ mod tests {
     use super::*;
     use crate::causal::dot::Incarnation;
     use std::rc::Rc;
+    use std::sync::LazyLock;
 
     const LIMIT: usize = 100;
+    static OVERWRITE: LazyLock<Rule> = LazyLock::new(|| Rule::Overwrite(VersionVector::default()));
+    static IF_ABSENT: LazyLock<Rule> = LazyLock::new(|| Rule::IfAbsent(Object::default()));
 
     fn write<'a>(value: &'a [u8], rule: &'a Rule, operation: u128) -> Write<'a> {
         Write {
@@ -252,12 +288,9 @@ mod tests {
     #[test]
     fn overwrite_supersedes_what_is_there_and_concurrent_does_not() {
         let mut mint = mint();
-        let one = stored(
-            plan_on(None, write(b"1", &Rule::Overwrite, 1), &mut mint),
-            1,
-        );
+        let one = stored(plan_on(None, write(b"1", &OVERWRITE, 1), &mut mint), 1);
         let two = stored(
-            plan_on(Some(&one), write(b"2", &Rule::Overwrite, 2), &mut mint),
+            plan_on(Some(&one), write(b"2", &OVERWRITE, 2), &mut mint),
             2,
         );
         assert_eq!(two.object.siblings.len(), 1);
@@ -272,11 +305,8 @@ mod tests {
     #[test]
     fn an_operation_that_is_held_mints_nothing_and_waits_for_its_group() {
         let mut mint = mint();
-        let one = stored(
-            plan_on(None, write(b"1", &Rule::Overwrite, 9), &mut mint),
-            7,
-        );
-        let again = plan_on(Some(&one), write(b"1", &Rule::Overwrite, 9), &mut mint);
+        let one = stored(plan_on(None, write(b"1", &OVERWRITE, 9), &mut mint), 7);
+        let again = plan_on(Some(&one), write(b"1", &OVERWRITE, 9), &mut mint);
         assert!(
             matches!(
                 again,
@@ -286,10 +316,10 @@ mod tests {
             ),
             "{again:?}"
         );
-        let other = plan_on(Some(&one), write(b"2", &Rule::Overwrite, 9), &mut mint);
+        let other = plan_on(Some(&one), write(b"2", &OVERWRITE, 9), &mut mint);
         let delete = Write {
             value: None,
-            ..write(b"", &Rule::Overwrite, 9)
+            ..write(b"", &OVERWRITE, 9)
         };
         let delete = plan_on(Some(&one), delete, &mut mint);
         for reused in [other, delete] {
@@ -307,8 +337,8 @@ mod tests {
     #[test]
     fn if_absent_meets_values_but_not_tombstones() {
         let mut mint = mint();
-        let one = stored(plan_on(None, write(b"1", &Rule::IfAbsent, 1), &mut mint), 1);
-        let refused = plan_on(Some(&one), write(b"2", &Rule::IfAbsent, 2), &mut mint);
+        let one = stored(plan_on(None, write(b"1", &IF_ABSENT, 1), &mut mint), 1);
+        let refused = plan_on(Some(&one), write(b"2", &IF_ABSENT, 2), &mut mint);
         assert!(
             matches!(
                 refused,
@@ -321,11 +351,11 @@ mod tests {
         );
         let delete = Write {
             value: None,
-            ..write(b"", &Rule::Overwrite, 3)
+            ..write(b"", &OVERWRITE, 3)
         };
         let gone = stored(plan_on(Some(&one), delete, &mut mint), 2);
         let back = stored(
-            plan_on(Some(&gone), write(b"4", &Rule::IfAbsent, 4), &mut mint),
+            plan_on(Some(&gone), write(b"4", &IF_ABSENT, 4), &mut mint),
             3,
         );
         assert_eq!(back.object.siblings.len(), 1);
@@ -350,11 +380,7 @@ mod tests {
             }
         );
         assert!(too_large, "{refused:?}");
-        let resolving = plan_on(
-            Some(&entry),
-            write(&value, &Rule::Overwrite, 100),
-            &mut mint,
-        );
+        let resolving = plan_on(Some(&entry), write(&value, &OVERWRITE, 100), &mut mint);
         assert_eq!(stored(resolving, 9).object.siblings.len(), 1);
     }
 
@@ -392,10 +418,7 @@ mod tests {
     #[test]
     fn a_full_vector_takes_writes_of_its_last_actor_only() {
         let mut mint = mint();
-        let mut entry = stored(
-            plan_on(None, write(b"1", &Rule::Overwrite, 1), &mut mint),
-            1,
-        );
+        let mut entry = stored(plan_on(None, write(b"1", &OVERWRITE, 1), &mut mint), 1);
         let mut object = (*entry.object).clone();
         for n in 1..limits::VECTOR_ENTRIES_MAX as u64 {
             let actor = crate::causal::dot::Actor {
@@ -405,11 +428,11 @@ mod tests {
             object.vector.add(Dot { actor, counter: 1 });
         }
         entry.object = Rc::new(object);
-        let again = plan_on(Some(&entry), write(b"2", &Rule::Overwrite, 2), &mut mint);
+        let again = plan_on(Some(&entry), write(b"2", &OVERWRITE, 2), &mut mint);
         let entry = stored(again, 2);
         assert!(entry.object.vector.fits());
         let mut other = Mint::new(Incarnation(2));
-        let refused = plan_on(Some(&entry), write(b"3", &Rule::Overwrite, 3), &mut other);
+        let refused = plan_on(Some(&entry), write(b"3", &OVERWRITE, 3), &mut other);
         let Planned::Refused { why, .. } = refused else {
             panic!("{refused:?}")
         };

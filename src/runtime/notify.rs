@@ -6,7 +6,7 @@ use std::task::{Poll, Waker};
 
 /// A latch: `notify` sets it, `notified` waits until it is set and clears it. One waiter at a time; no notification
 /// is lost.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Notify {
     set: Cell<bool>,
     waiter: RefCell<Option<Waker>>,

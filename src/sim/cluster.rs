@@ -40,7 +40,21 @@ const SETTLE: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(5);
 const EIO: i32 = 5;
 /// Planted bugs that need several nodes to show.
-const PLANTED: &[Planted] = &[];
+const PLANTED: &[Planted] = &[
+    Planted::VoteBeforeDurable,
+    Planted::StoreReplaces,
+    Planted::UnsureVotes,
+    Planted::OverwriteLocalOnly,
+    Planted::QuorumOffByOne,
+    Planted::RefusalVotes,
+    Planted::LwwJoin,
+    Planted::ForwardedTwice,
+    Planted::GetNotJoined,
+    Planted::StrictNotWrittenBack,
+    Planted::PeerReadBeforeSync,
+    Planted::TimeoutSaysNo,
+    Planted::TwoFounders,
+];
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -565,11 +579,14 @@ fn hosts(simulation: &Simulation, shape: &mut Rng, nodes: usize) -> Vec<Host> {
     let machines: Vec<Machine> = (0..nodes)
         .map(|node| simulation.machine(&format!("node-{node}")))
         .collect();
+    let address = |machine: &Machine| SocketAddr::new(machine.ip(), PORT);
     let host = |machine: &Machine| {
         let shards = 1 + shape.below(2) as u16;
         let options = Options {
-            listen: SocketAddr::new(machine.ip(), PORT),
+            listen: address(machine),
             admin: None,
+            advertise: None,
+            join: machines.iter().map(address).collect(),
             data: "data".into(),
             // Small enough, now and then, that values leave the cache and are read back from the log.
             memory_bytes: usize::from(shards) * [2 * MIB, 16 * MIB][shape.below(2) as usize],

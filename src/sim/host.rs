@@ -89,7 +89,10 @@ fn announce(life: &Rc<Life>, tell: &Tell) -> Rc<dyn Fn(Announce<'_>)> {
             life.ready.set(life.ready.get() + 1);
         }
         Announce::Poisoned(_) => life.poisoned.set(true),
-        Announce::Listening(_) | Announce::Replaying(..) | Announce::Stopping => {}
+        Announce::Listening(_)
+        | Announce::Forming(_)
+        | Announce::Replaying(..)
+        | Announce::Stopping => {}
     })
 }
 

@@ -255,6 +255,8 @@ impl Stage {
         let options = Options {
             listen: SocketAddr::new(node.ip(), PORT),
             admin: None,
+            advertise: None,
+            join: Vec::new(),
             data: "data".into(),
             memory_bytes,
             value_bytes_max: MIB,

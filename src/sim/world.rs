@@ -120,6 +120,8 @@ impl World {
         let options = Options {
             listen: SocketAddr::new(node.ip(), PORT),
             admin: None,
+            advertise: None,
+            join: Vec::new(),
             data: "data".into(),
             // Small enough, now and then, that values leave the cache and are read back from the log.
             memory_bytes: usize::from(shards)

@@ -7,6 +7,7 @@ use crate::base::limits::{self, FRAME_BYTES_MIN, FRAME_PREFIX_BYTES};
 const IDENTIFIER_OFFSET: usize = 8;
 pub const REQUEST_IDENTIFIER: &str = "ARMQ";
 pub const REPLY_IDENTIFIER: &str = "ARMR";
+pub const PEER_IDENTIFIER: &str = "ARMP";
 
 const _: () = assert!(IDENTIFIER_OFFSET + REQUEST_IDENTIFIER.len() == FRAME_BYTES_MIN);
 const _: () = assert!(REQUEST_IDENTIFIER.len() == REPLY_IDENTIFIER.len());
@@ -89,6 +90,11 @@ pub(super) fn check_whole(
         Split::Frame { .. } | Split::NeedMore { .. } => Err(BadFrame::Length),
         Split::Bad(reason) => Err(reason),
     }
+}
+
+/// Whether what has come of a frame says that it is of another node.
+pub fn is_of_peer(bytes: &[u8]) -> bool {
+    bytes.len() >= FRAME_BYTES_MIN && has_identifier(bytes, PEER_IDENTIFIER)
 }
 
 fn has_identifier(bytes: &[u8], identifier: &str) -> bool {

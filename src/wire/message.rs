@@ -34,6 +34,11 @@ impl Op {
         Op::ALL.into_iter().find(|op| *op as u8 == number)
     }
 
+    /// Whether it is about one key, and a replica of it answers.
+    pub fn is_of_a_key(self) -> bool {
+        matches!(self, Op::Get | Op::Put | Op::Delete)
+    }
+
     /// Whether an answer that never came leaves open what is stored.
     pub fn writes(self) -> bool {
         matches!(self, Op::Put | Op::Delete)

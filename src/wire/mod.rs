@@ -4,6 +4,7 @@ pub mod codec;
 pub mod frame;
 mod generated;
 pub mod message;
+pub mod peer;
 
 /// The protocol version of `schema/wire.fbs`.
 pub const PROTOCOL_VERSION: u16 = 1;

@@ -1,11 +1,11 @@
 //! What a node tells its operator, and that telling never holds it up.
 
-use crate::harness::{Node, Scratch, alone, armilla, code, cpus, text};
+use crate::harness::{Node, Scratch, alone, armilla, code, cpus, report, text};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[test]
 fn a_life_is_told_an_object_a_line() {
@@ -174,6 +174,16 @@ fn a_poisoned_shard_says_why_and_what_to_do() {
     let ignoring = "trap '' XFSZ; exec \"$0\" \"$@\"";
     let mut node = Node::start_through(Some(ignoring), &scratch.data(), &["--cores", &cpus(1)]);
     assert_eq!(code(&node.run(&["put", "k", "v"])), 0);
+    // The mark of the idle log would be what fails first, and not the put.
+    let marked = || {
+        let written = report(&node)["engine"]["groups_written"].as_u64();
+        written.is_some_and(|groups| groups >= 2)
+    };
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !marked() {
+        assert!(Instant::now() < deadline, "the idle log wrote no mark");
+        std::thread::sleep(Duration::from_millis(10));
+    }
     let limited = Command::new("prlimit")
         .args(["--fsize=4096", "--pid", &node.pid().to_string()])
         .status()

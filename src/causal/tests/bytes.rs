@@ -6,8 +6,10 @@ use crate::base::limits::{CONTEXT_BYTES_MAX, VECTOR_ENTRIES_MAX};
 use crate::base::units::UnixMillis;
 use crate::causal::context::{ContextKey, ContextKeys, Refused};
 use crate::causal::dot::{Actor, Dot, Incarnation};
-use crate::causal::object::{Kind, OperationId, Sibling};
+use crate::causal::object::{Kind, Object, OperationId, Sibling};
+use crate::causal::object_codec;
 use crate::causal::sibling_codec;
+use crate::causal::value_hash::value_hash;
 use crate::causal::version_vector::VersionVector;
 use proptest::prelude::*;
 
@@ -62,6 +64,91 @@ fn golden_vectors_of_vectors() {
         assert_eq!(hex(&encoded(&vector)), golden.encoding_hex);
         let bytes = unhex(&golden.encoding_hex);
         assert_eq!(VersionVector::decode(&mut &bytes[..]), Some(vector));
+    }
+}
+
+#[test]
+fn golden_objects() {
+    #[derive(serde::Deserialize)]
+    struct GoldenSibling {
+        #[serde(flatten)]
+        dot: GoldenDot,
+        operation: String,
+        kind: String,
+        value_hash: String,
+        /// What travels of it.
+        value: Option<String>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Golden {
+        vector: Vec<GoldenDot>,
+        siblings: Vec<GoldenSibling>,
+        encoding_hex: String,
+    }
+    let text = include_str!("../../../schema/vectors/object.json");
+    for golden in golden::read::<Golden>(text) {
+        let mut vector = VersionVector::default();
+        golden.vector.iter().for_each(|dot| vector.add(dot.dot()));
+        let siblings = golden.siblings.iter().map(|sibling| Sibling {
+            dot: sibling.dot.dot(),
+            operation: OperationId(hex_u128(&sibling.operation)),
+            kind: match sibling.kind.as_str() {
+                "value" => Kind::Value,
+                "tombstone" => Kind::Tombstone,
+                other => panic!("no kind {other}"),
+            },
+            written: UnixMillis(0),
+            expires: UnixMillis(0),
+            value_hash: hex_u64(&sibling.value_hash),
+            value: sibling.value.as_deref().map(str::as_bytes),
+        });
+        let object = Object::checked(vector, siblings.collect()).expect("a sound object");
+        let mut bytes = Vec::new();
+        object_codec::encode(&object, |value| *value, &mut bytes);
+        assert_eq!(hex(&bytes), golden.encoding_hex);
+        assert_eq!(object_codec::decode(&bytes), Some(object));
+    }
+}
+
+#[test]
+fn objects_that_are_cut_or_spoilt_are_none_or_others() {
+    let mut object = Object {
+        vector: VersionVector::default(),
+        siblings: Vec::new(),
+    };
+    for counter in 1..4 {
+        let dot = dot(counter, 0, counter);
+        let value: &[u8] = &[7; 3][..counter as usize - 1];
+        object.vector.add(dot);
+        object.siblings.push(Sibling {
+            dot,
+            operation: OperationId(counter.into()),
+            kind: Kind::Value,
+            written: UnixMillis(5),
+            expires: UnixMillis(0),
+            value_hash: value_hash(b"b", b"k", dot, OperationId(counter.into()), value),
+            value: (counter > 1).then_some(value),
+        });
+    }
+    let mut bytes = Vec::new();
+    object_codec::encode(&object, |value| *value, &mut bytes);
+    let whole = object_codec::decode(&bytes).expect("what was written");
+    assert!(object_codec::is_intact(b"b", b"k", &whole));
+    assert!(!object_codec::is_intact(b"b", b"other", &whole));
+    for cut in 0..bytes.len() {
+        assert_eq!(object_codec::decode(&bytes[..cut]), None, "cut at {cut}");
+    }
+    for at in 0..bytes.len() {
+        for bit in 0..8 {
+            let mut spoilt = bytes.clone();
+            spoilt[at] ^= 1 << bit;
+            if let Some(read) = object_codec::decode(&spoilt) {
+                assert_ne!(read, object);
+                let mut again = Vec::new();
+                object_codec::encode(&read, |value| *value, &mut again);
+                assert_eq!(again, spoilt, "one form");
+            }
+        }
     }
 }
 

@@ -4,9 +4,11 @@
 //! offsets, alignment and text; the length prefix, trailing bytes and the identifier it leaves to `frame`, and what
 //! the fields may hold to the two files below.
 
+mod peer;
 mod reply;
 mod request;
 
+pub use peer::{BadPeer, decode_peer, encode_peer};
 pub use reply::{
     BadReply, Keys, ReplyView, Siblings, decode_reply, encode_reply, encode_reply_into,
 };
@@ -73,5 +75,7 @@ fn bytes<'a>(vector: Option<Vector<'a, u8>>) -> &'a [u8] {
     vector.map_or(&[], |vector| vector.bytes())
 }
 
+#[cfg(test)]
+mod peer_tests;
 #[cfg(test)]
 mod tests;

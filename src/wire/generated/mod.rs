@@ -5,15 +5,28 @@
 #[rustfmt::skip]
 mod wire_generated;
 
+#[allow(warnings, unsafe_code, clippy::all)]
+#[rustfmt::skip]
+mod peer_generated;
+
+pub use peer_generated::armilla::peer;
 pub use wire_generated::armilla::wire::*;
 
 #[cfg(test)]
 mod tests {
     const LOCK: &str = include_str!("../../../schema/schema.lock");
-    const FILES: [(&str, &[u8]); 2] = [
+    const FILES: [(&str, &[u8]); 4] = [
+        (
+            "schema/peer.fbs",
+            include_bytes!("../../../schema/peer.fbs"),
+        ),
         (
             "schema/wire.fbs",
             include_bytes!("../../../schema/wire.fbs"),
+        ),
+        (
+            "src/wire/generated/peer_generated.rs",
+            include_bytes!("peer_generated.rs"),
         ),
         (
             "src/wire/generated/wire_generated.rs",

@@ -1,0 +1,221 @@
+//! What this shard's own replica does: reads and joins, for its own coordinator and for those of other nodes.
+//!
+//! Whatever is answered here is durable: a vote is a synced record, and nobody is told of a state that is not on the
+//! medium.
+
+use super::flights::{Carried, Refused, Stored};
+use super::shard::{Shard, SharedShard};
+use super::writes::{self, Turn};
+use crate::base::marks::mark;
+use crate::base::planted::planted;
+use crate::causal::object::{Kind, Object};
+use crate::engine::key::{Key, KeyRef};
+use crate::engine::{AppendRefused, Engine, Entry, GroupNumber, Lookup, Place, Unsure};
+use crate::replica::join::{self, Joined};
+use crate::runtime::notify::Notify;
+use crate::wire::message::Status;
+use std::rc::Rc;
+
+/// How often a value whose place has moved is looked for anew.
+const MOVED_TRIES: usize = 3;
+
+impl From<Unsure> for Refused {
+    fn from(why: Unsure) -> Refused {
+        Refused::new(Status::Unsure, why)
+    }
+}
+
+impl From<AppendRefused> for Refused {
+    fn from(why: AppendRefused) -> Refused {
+        Refused::new(writes::append_status(why), why)
+    }
+}
+
+/// The engine, if this shard serves.
+fn engine(shard: &Shard) -> Result<Engine, Refused> {
+    if let Some(why) = shard.phase.refusal() {
+        return Err(Refused::new(Status::NotReady, why));
+    }
+    let store = shard.store.as_ref().expect("a serving shard has a store");
+    Ok(store.engine.clone())
+}
+
+/// The newest entry of a key, durable or not. `None` in memory only: the disk must be asked.
+fn found(lookup: Lookup) -> Option<Result<Option<Rc<Entry>>, Refused>> {
+    match lookup {
+        Lookup::Absent => Some(Ok(None)),
+        Lookup::Found(entry) => Some(Ok(Some(entry))),
+        Lookup::Unsure(_) if planted!(UnsureVotes) => Some(Ok(None)),
+        Lookup::Unsure(why) => Some(Err(why.into())),
+        Lookup::MustRead => None,
+    }
+}
+
+async fn newest(engine: &Engine, key: KeyRef<'_>) -> Result<Option<Rc<Entry>>, Refused> {
+    match found(engine.lookup(key)) {
+        Some(found) => found,
+        None => found(engine.lookup_slow(key).await).expect("lookup_slow answers"),
+    }
+}
+
+/// What is held of a key, if memory can tell and it is durable already.
+pub fn read_now(shard: &Shard, key: KeyRef<'_>) -> Option<Result<Option<Rc<Entry>>, Refused>> {
+    let engine = match engine(shard) {
+        Ok(engine) => engine,
+        Err(why) => return Some(Err(why)),
+    };
+    let found = found(engine.lookup(key))?;
+    let pending = |entry: &Rc<Entry>| entry.group > engine.durable_group();
+    let waits = matches!(&found, Ok(Some(entry)) if pending(entry));
+    (!waits || planted!(PeerReadBeforeSync)).then_some(found)
+}
+
+/// What is held of a key; on return it is durable.
+pub async fn read(shared: &SharedShard, key: &Key) -> Result<Option<Rc<Entry>>, Refused> {
+    let engine = engine(&shared.borrow())?;
+    let entry = newest(&engine, key.as_ref()).await?;
+    if let Some(entry) = &entry
+        && !planted!(PeerReadBeforeSync)
+    {
+        until_durable(shared, entry.group).await?;
+    }
+    Ok(entry)
+}
+
+/// All that is held of a key, with its values.
+pub async fn read_whole(
+    shared: &SharedShard,
+    key: &Key,
+) -> Result<Option<Object<Carried>>, Refused> {
+    let engine = engine(&shared.borrow())?;
+    for _ in 0..MOVED_TRIES {
+        let Some(entry) = read(shared, key).await? else {
+            return Ok(None);
+        };
+        match values(&engine, key.as_ref(), &entry.object).await {
+            Ok(whole) => return Ok(Some(whole)),
+            Err(Unsure::Moved) => {}
+            Err(why) => return Err(why.into()),
+        }
+    }
+    Err(Unsure::Moved.into())
+}
+
+/// The object with its values. One that cannot be read is told as lost, which it is here; others may have it.
+async fn values(
+    engine: &Engine,
+    key: KeyRef<'_>,
+    object: &Object<Place>,
+) -> Result<Object<Carried>, Unsure> {
+    let mut siblings = Vec::with_capacity(object.siblings.len());
+    for sibling in &object.siblings {
+        let mut whole = sibling.clone().with_value(None);
+        if sibling.kind == Kind::Value {
+            let value = match engine.cached_value(&sibling.value) {
+                Some(value) => Ok(value),
+                None => engine.read_value(key, sibling.dot, &sibling.value).await,
+            };
+            match value {
+                Ok(value) => whole.value = Some(value),
+                Err(Unsure::Checksum) => whole.kind = Kind::ValueLost,
+                Err(why) => return Err(why),
+            }
+        }
+        siblings.push(whole);
+    }
+    Ok(Object {
+        vector: object.vector.clone(),
+        siblings,
+    })
+}
+
+/// Joins the state of another replica into this one's; on return it is durable.
+pub async fn store(
+    shared: &SharedShard,
+    key: &Key,
+    object: &Object<Carried>,
+) -> Result<Stored, Refused> {
+    let engine = engine(&shared.borrow())?;
+    take_turn(shared, key).await?;
+    let joined = store_in_turn(shared, &engine, key, object).await;
+    writes::end_turn(&mut shared.borrow_mut(), shared, key.as_ref());
+    match joined? {
+        Some(group) => {
+            if !planted!(VoteBeforeDurable) {
+                until_durable(shared, group).await?;
+            }
+            Ok(Stored::Durable)
+        }
+        None => Ok(Stored::Needs),
+    }
+}
+
+/// The group with which it is durable; `None`: a value is needed.
+async fn store_in_turn(
+    shared: &SharedShard,
+    engine: &Engine,
+    key: &Key,
+    object: &Object<Carried>,
+) -> Result<Option<GroupNumber>, Refused> {
+    let entry = newest(engine, key.as_ref()).await?;
+    let shard = shared.borrow();
+    let now = shard.runtime.unix_time();
+    let known = entry.as_deref();
+    let seen = match planted!(StoreReplaces) {
+        true => None,
+        false => known,
+    };
+    match join::plan(seen, object) {
+        Joined::Known(group) => Ok(Some(group)),
+        Joined::Needs => Ok(None),
+        Joined::TooLarge => Err(Refused::new(
+            Status::TooManySiblings,
+            "joined with what is there the key would have more siblings or writers than can be stored",
+        )),
+        Joined::Store(joined) => {
+            mark!(Joined);
+            let mine = known.and_then(|entry| entry.mine);
+            let group = engine.append(key.as_ref(), known, joined, mine, now)?;
+            Ok(Some(group))
+        }
+    }
+}
+
+/// Waits until it is this task's turn to write the key; `writes::end_turn` ends it.
+pub async fn take_turn(shared: &SharedShard, key: &Key) -> Result<(), Refused> {
+    let turn = {
+        let mut shard = shared.borrow_mut();
+        let store = shard.store.as_mut().expect("a serving shard has a store");
+        if !store.key_queue.is_busy(key.as_ref()) {
+            store.key_queue.begin(key.as_ref());
+            return Ok(());
+        }
+        let turn: Rc<Notify> = Rc::default();
+        let waits = store.key_queue.wait(key.as_ref(), Turn::Task(turn.clone()));
+        if waits.is_err() {
+            let message = "too many writes of this key wait for each other";
+            return Err(Refused::new(Status::Overloaded, message));
+        }
+        turn
+    };
+    turn.notified().await;
+    Ok(())
+}
+
+/// Waits until the group is on the medium.
+pub async fn until_durable(shared: &SharedShard, group: GroupNumber) -> Result<(), Refused> {
+    loop {
+        let durable = {
+            let mut shard = shared.borrow_mut();
+            let store = shard.store.as_ref().expect("a serving shard has a store");
+            if store.engine.durable_group() >= group {
+                return Ok(());
+            }
+            if store.engine.poisoned().is_some() {
+                return Err(Unsure::Poisoned.into());
+            }
+            shard.waiters.signal(group)
+        };
+        durable.notified().await;
+    }
+}
