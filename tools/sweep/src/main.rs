@@ -23,9 +23,9 @@ use worlds::{Outcome, World};
   cargo run --release -p armilla-sweep -- --world cluster --minutes 10
   cargo run --release -p armilla-sweep -- --seed 4711")]
 struct Options {
-    /// What is simulated: one node, or several that form a ring
-    #[arg(long, value_enum, default_value_t = World::Node)]
-    world: World,
+    /// What is simulated: one node, or several that form a ring [default: one node; of planted bugs, those of both]
+    #[arg(long, value_enum)]
+    world: Option<World>,
     /// One seed only, told in detail and not in the ledger
     #[arg(long)]
     seed: Option<u64>,
@@ -70,10 +70,11 @@ struct Line {
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    let world = options.world.unwrap_or_default();
     match options.seed {
-        Some(seed) => one(options.world, seed, options.operations),
-        None if options.planted => planted(options.operations),
-        None => sweep(&options),
+        Some(seed) => one(world, seed, options.operations),
+        None if options.planted => planted(options.world, options.operations),
+        None => sweep(world, &options),
     }
 }
 
@@ -86,11 +87,14 @@ fn one(world: World, seed: u64, operations: u64) -> ExitCode {
 /// Seeds that a planted bug may take.
 const PLANTED_SEEDS_MAX: u64 = 2_000;
 
-fn planted(operations: u64) -> ExitCode {
+fn planted(world: Option<World>, operations: u64) -> ExitCode {
     let mut missed = false;
     std::panic::set_hook(Box::new(|_| ()));
     println!("| planted bug | stands for | seeds | caught by |\n|---|---|---|---|");
     for &bug in Planted::ALL {
+        if world.is_some_and(|world| world != worlds::of(bug)) {
+            continue;
+        }
         let caught = (0..PLANTED_SEEDS_MAX).find_map(|seed| {
             match std::panic::catch_unwind(|| worlds::judge(bug, seed, operations)) {
                 Ok(violations) => violations.first().map(|what| (seed + 1, what.clone())),
@@ -122,8 +126,8 @@ fn exit(clean: bool) -> ExitCode {
     }
 }
 
-fn sweep(options: &Options) -> ExitCode {
-    let first = match next_seed(options.world, &options.ledger) {
+fn sweep(world: World, options: &Options) -> ExitCode {
+    let first = match next_seed(world, &options.ledger) {
         Ok(first) => first,
         Err(message) => {
             eprintln!("armilla-sweep: {message}");
@@ -137,7 +141,7 @@ fn sweep(options: &Options) -> ExitCode {
         let mut done: Vec<Outcome> = Vec::new();
         while Instant::now() < deadline && !failed.load(Ordering::Relaxed) {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            let outcome = options.world.run(seed, options.operations, None);
+            let outcome = world.run(seed, options.operations, None);
             if !outcome.violations.is_empty() {
                 failed.store(true, Ordering::Relaxed);
                 eprintln!("seed {seed}: {:#?}", outcome.violations);
@@ -163,7 +167,7 @@ fn sweep(options: &Options) -> ExitCode {
     let outcomes: Vec<Outcome> = parts.into_iter().flat_map(|(done, _)| done).collect();
     let sum = |count: fn(&Outcome) -> u64| outcomes.iter().map(count).sum();
     let line = Line {
-        world: options.world,
+        world,
         commit: commit(),
         operations_per_seed: options.operations,
         first_seed: first,

@@ -75,9 +75,13 @@ pub fn judge(bug: Planted, seed: u64, operations: u64) -> Vec<String> {
     if let Some(scenario) = hostile::scenario_of(bug) {
         return hostile::judge(scenario, seed, Some(bug));
     }
-    let world = match cluster::judges(bug) {
+    of(bug).run(seed, operations, Some(bug)).violations
+}
+
+/// The world that a planted bug shows in.
+pub fn of(bug: Planted) -> World {
+    match cluster::judges(bug) {
         true => World::Cluster,
         false => World::Node,
-    };
-    world.run(seed, operations, Some(bug)).violations
+    }
 }
