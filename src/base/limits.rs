@@ -106,12 +106,21 @@ pub const LINK_SILENT_MS: u64 = 1_000;
 /// Milliseconds until a link that failed is dialled again: the first time, and at most.
 pub const LINK_RETRY_MS_MIN: u64 = 20;
 pub const LINK_RETRY_MS_MAX: u64 = 500;
+/// Milliseconds that a start waits for its links before it says that it is ready: nodes that are there answer in a few.
+pub const READY_LINKS_MS_MAX: u64 = 250;
 /// Milliseconds until a get asks the replicas that it has spared so far.
 pub const HEDGE_MS: u64 = 40;
 /// Requests of a shard that are put to several replicas, and are not settled; the next one answers `overloaded`.
 pub const FLIGHTS_MAX: usize = 16 * 1024;
 /// Gets of a shard that bring other replicas up to date after their reply; beyond it that is left to later gets.
 pub const REPAIRS_MAX: usize = 64;
+/// Keys of a page that a node that fills asks for, and how many of them it takes at a time.
+pub const FILL_PAGE_KEYS: usize = 1024;
+pub const FILL_KEYS_AT_ONCE: usize = 64;
+/// Milliseconds until a node that fills tries again what failed.
+pub const FILL_RETRY_MS: u64 = 250;
+/// Ballots of one proposal of the next ring; whoever wishes for it asks again.
+pub const BALLOTS_MAX: usize = 8;
 /// Milliseconds between two rounds in which a node without a ring asks the others for one.
 pub const FORMATION_ASK_MS: u64 = 100;
 /// Milliseconds between two tellings of which nodes are waited for.
@@ -262,9 +271,10 @@ pub const WEIGHT_MAX: u16 = 10_000;
 pub const ZONE_BYTES_MAX: usize = 64;
 /// Nodes that were taken out of a ring and may not come back: as many as it can hold, four times over.
 pub const BANNED_MAX: usize = 4 * MEMBERS_MAX;
-/// Bytes of a ring: each member and banned node at its longest, two bytes for the owner of each virtual node.
+/// Bytes of a ring: each member, banned and filling node at its longest, two bytes for the owner of each virtual node.
 pub const RING_BYTES_MAX: usize = MEMBERS_MAX * (16 + 19 + 3 + 3 + 1 + ZONE_BYTES_MAX)
     + BANNED_MAX * 16
+    + REPLICAS_MAX as usize * 16
     + 2 * VIRTUAL_NODES_MAX as usize
     + 64;
 

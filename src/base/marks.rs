@@ -101,6 +101,14 @@ marks! {
     StoreRefused,
     /// A write was held from an earlier try, and given to the others again.
     OperationHeld,
+    /// A write was refused because the ring changed before its turn came.
+    RingChangedUnderWrite,
+    /// The next ring was agreed on.
+    RingAgreed,
+    /// A node took a newer ring from another one.
+    RingLearned,
+    /// A node that joined a ring holds all of its keys.
+    RingFilled,
     /// A link was given up because it had fallen silent.
     LinkSilent,
 }

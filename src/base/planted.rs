@@ -104,6 +104,8 @@ table! {
         "A replica puts the state of another one in place of its own, without joining them.";
     UnsureVotes, "PITFALLS 2.4 S2",
         "A replica that cannot say what it holds answers that it holds nothing.";
+    FillingVotes, "DESIGN 6 ring changes: joint quorums",
+        "The vote of a node that is still filling counts as that of a full one.";
     OverwriteLocalOnly, "DESIGN 5 three kinds of put",
         "An overwrite supersedes what its coordinator has seen, and does not ask others.";
     QuorumOffByOne, "PITFALLS 3 D-k1",
@@ -122,6 +124,10 @@ table! {
         "A replica tells other nodes of a state that is not durable yet.";
     TimeoutSaysNo, "RELIABILITY 2.3 check 9",
         "A write that was minted and misses its votes by the deadline is told to have changed nothing.";
+    RepairMints, "PITFALLS 2.9 RR3",
+        "A replica that joins the state of another one gives a sibling a new dot.";
+    ContextOfAnyKey, "RELIABILITY 2.3 workloads",
+        "The context of one key is taken for another.";
     TwoFounders, "PITFALLS 2.11 G2",
         "Each node forms a ring of the nodes that it has met, not only the one at the lowest address.";
     StaleClaim, "DESIGN decision 12",

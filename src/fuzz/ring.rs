@@ -43,6 +43,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         epoch: RingEpoch(1),
         replicas: 3,
         members: (0..members).map(member).collect(),
+        filling: Vec::new(),
         banned: (0..members / 4).map(|id| NodeId(1000 + id)).collect(),
         owners: (0..owners)
             .map(|place| MemberIndex(place % members as u16))

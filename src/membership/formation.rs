@@ -29,6 +29,8 @@ pub struct Candidate {
 pub enum Answer {
     /// It has no ring; the digest of the addresses that it was told.
     Unformed { candidate: Candidate, named: u64 },
+    /// It has one, and will have us in the next.
+    Wait,
     /// It has one, with us in it.
     Formed { ring: Box<Ring>, secret: [u8; 16] },
     /// It will not have us, and says why.
@@ -49,9 +51,12 @@ pub enum Next {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FormationError {
     #[error(
-        "--join does not name this node's own address {own}; name all nodes of the new ring, this one too, as the others dial them (--advertise says how)"
+        "--join does not name this node's own address {own}, and {address} has no ring to join; to form a new ring name all of its nodes, this one too, as the others dial them (--advertise says how)"
     )]
-    NotNamed { own: SocketAddr },
+    NotNamed {
+        own: SocketAddr,
+        address: SocketAddr,
+    },
     #[error("--join names {count} node(s); a ring has 1 to {max}", max = limits::MEMBERS_MAX)]
     Count { count: usize },
     #[error(
@@ -87,6 +92,8 @@ pub struct Formation {
     /// Ascending.
     named: Vec<SocketAddr>,
     met: BTreeMap<SocketAddr, Candidate>,
+    /// Somebody has a ring: none is formed any more.
+    met_ring: bool,
 }
 
 impl Formation {
@@ -95,11 +102,12 @@ impl Formation {
         if !(1..=limits::MEMBERS_MAX).contains(&named.len()) {
             return Err(FormationError::Count { count: named.len() });
         }
-        if !named.contains(&own.address) {
-            return Err(FormationError::NotNamed { own: own.address });
-        }
-        let met = BTreeMap::new();
-        Ok(Formation { own, named, met })
+        Ok(Formation {
+            own,
+            named,
+            met: BTreeMap::new(),
+            met_ring: false,
+        })
     }
 
     pub fn own(&self) -> Candidate {
@@ -143,6 +151,10 @@ impl Formation {
             Answer::Refused(why) => {
                 return Next::Refuse(FormationError::Refused { address, why });
             }
+            Answer::Wait => {
+                self.met_ring = true;
+                return Next::Wait;
+            }
             Answer::Formed { ring, secret } => {
                 let own = ring.index_of(self.own.node);
                 let held = own.is_some_and(|own| ring.member(own).address == self.own.address);
@@ -153,6 +165,10 @@ impl Formation {
             }
             Answer::Unformed { candidate, named } => (candidate, named),
         };
+        if !self.named.contains(&self.own.address) {
+            let own = self.own.address;
+            return Next::Refuse(FormationError::NotNamed { own, address });
+        }
         if candidate.address != address {
             let says = candidate.address;
             return Next::Refuse(FormationError::OtherAddress { address, says });
@@ -174,7 +190,7 @@ impl Formation {
 
     fn next(&self) -> Next {
         let forms = self.is_founder() || planted!(TwoFounders);
-        if !forms || !self.missing().is_empty() {
+        if !forms || self.met_ring || !self.missing().is_empty() {
             return Next::Wait;
         }
         let candidates = self.met.values().chain([&self.own]);
@@ -199,30 +215,42 @@ pub fn form(cluster: u128, members: Vec<Member>) -> Result<Ring, FormationError>
     Ok(ring)
 }
 
-/// What a node with a ring answers who has none: whether it may have this one.
-pub fn admit(ring: &Ring, asker: &Candidate) -> Result<(), String> {
+/// What a node with a ring makes of one that has none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It is in the ring, and may have it.
+    Known,
+    /// It may be taken in.
+    New,
+    /// It stands where that one was to be filled, and never was: it may be taken in instead.
+    InPlaceOf(NodeId),
+    Refused(String),
+}
+
+pub fn admit(ring: &Ring, asker: &Candidate) -> Admission {
     if let Some(index) = ring.index_of(asker.node) {
         let known = ring.member(index).address;
         return match known == asker.address {
-            true => Ok(()),
-            false => Err(format!(
+            true => Admission::Known,
+            false => Admission::Refused(format!(
                 "the ring knows it at {known}, and it says {}; start it with --listen or --advertise {known}",
                 asker.address
             )),
         };
     }
+    if ring.is_banned(asker.node) {
+        return Admission::Refused("it was taken out of this ring for good".into());
+    }
     let known = ring.members().iter().find(|m| m.address == asker.address);
-    Err(match known {
-        Some(member) => format!(
+    match known {
+        None => Admission::New,
+        Some(member) if ring.is_filling(member.id) => Admission::InPlaceOf(member.id),
+        Some(member) => Admission::Refused(format!(
             "the ring holds {} as node {}, and this one is {}: its data directory is a new one; start it on the old \
              directory (a lost one cannot be replaced yet)",
             member.address, member.id, asker.node
-        ),
-        None => {
-            "it is a node of a cluster that was formed without it; joining one is not possible yet"
-                .into()
-        }
-    })
+        )),
+    }
 }
 
 fn sorted(named: &[SocketAddr]) -> Vec<SocketAddr> {
@@ -298,7 +326,7 @@ mod tests {
             matches!(third.on_answer(address(2), unformed(2)), Next::Wait),
             "it is not the lowest"
         );
-        assert!(admit(&ring, &candidate(3)).is_ok());
+        assert_eq!(admit(&ring, &candidate(3)), Admission::Known);
         let formed = Answer::Formed {
             ring: Box::new(ring.clone()),
             secret: [1; 16],
@@ -306,6 +334,23 @@ mod tests {
         assert!(matches!(
             third.on_answer(address(1), formed),
             Next::Adopt(_, [1, ..])
+        ));
+    }
+
+    #[test]
+    fn who_has_met_a_ring_waits_for_it_and_forms_none() {
+        let mut first = formation(1);
+        assert!(matches!(
+            first.on_answer(address(2), unformed(2)),
+            Next::Wait
+        ));
+        assert!(matches!(
+            first.on_answer(address(3), Answer::Wait),
+            Next::Wait
+        ));
+        assert!(matches!(
+            first.on_answer(address(3), unformed(3)),
+            Next::Wait
         ));
     }
 
@@ -324,8 +369,14 @@ mod tests {
             Next::Refuse(error) => error,
             other => panic!("{other:?}"),
         };
-        let missing = Formation::new(candidate(4), &NAMED.map(address)).unwrap_err();
-        assert_eq!(missing, FormationError::NotNamed { own: address(4) });
+        let mut stranger = Formation::new(candidate(4), &NAMED.map(address)).unwrap();
+        assert_eq!(
+            refused(stranger.on_answer(address(1), unformed(1))),
+            FormationError::NotNamed {
+                own: address(4),
+                address: address(1)
+            }
+        );
         let mut first = formation(1);
         let other_names = Answer::Unformed {
             candidate: candidate(2),
@@ -378,14 +429,24 @@ mod tests {
             node: NodeId(1),
             ..candidate(2)
         };
-        assert!(admit(&ring, &renewed).unwrap_err().contains("new one"));
+        let why = |asker: &Candidate| match admit(&ring, asker) {
+            Admission::Refused(why) => why,
+            other => panic!("{other:?}"),
+        };
+        assert!(why(&renewed).contains("new one"));
         let moved = Candidate {
             address: address(7),
             ..candidate(2)
         };
-        assert!(admit(&ring, &moved).unwrap_err().contains("--advertise"));
-        let stranger = candidate(8);
-        assert!(admit(&ring, &stranger).unwrap_err().contains("without it"));
+        assert!(why(&moved).contains("--advertise"));
+        assert_eq!(admit(&ring, &candidate(8)), Admission::New);
+        let mut value = ring.value().clone();
+        value.filling = vec![candidate(2).node];
+        let filling = Ring::new(value).unwrap();
+        assert_eq!(
+            admit(&filling, &renewed),
+            Admission::InPlaceOf(candidate(2).node)
+        );
         let mut lost = Formation::new(renewed, &NAMED.map(address)).unwrap();
         let formed = Answer::Formed {
             ring: Box::new(ring),

@@ -5,7 +5,7 @@ use crate::base::limits::{
     CONNECTION_KEPT_BYTES_MAX, KEPT_BUFFERS_MAX, RECV_BUFFER_BYTES, RECV_BUFFERS_PER_CONNECTION_MAX,
 };
 use crate::base::units::Nanos;
-use crate::ring::owners::MemberIndex;
+use crate::ring::member::NodeId;
 use crate::runtime::net::{ConnectionId, Door, Net};
 use std::collections::VecDeque;
 
@@ -37,7 +37,7 @@ pub struct Connection {
     /// Bytes of the replies of late that came from other shards.
     pub crossed_bytes: usize,
     /// The node that dialled it, once it has proved that it is one.
-    pub peer: Option<MemberIndex>,
+    pub peer: Option<NodeId>,
     paused: bool,
     /// Closed once the outbox has left.
     closing: bool,
@@ -445,6 +445,12 @@ impl Connections {
             .flatten()
             .map(Connection::unsent_bytes)
             .sum()
+    }
+
+    /// Those that other nodes have dialled.
+    pub fn peers(&self) -> Vec<ConnectionId> {
+        let peers = self.slots.iter().flatten().filter(|c| c.peer.is_some());
+        peers.map(|c| c.id).collect()
     }
 
     pub fn ids(&self) -> Vec<ConnectionId> {

@@ -14,7 +14,7 @@ use crate::ring::owners::MemberIndex;
 use crate::ring::position::Position;
 use crate::runtime::Queue;
 use crate::wire::codec;
-use crate::wire::message::{Receipt, Status};
+use crate::wire::message::{Receipt, Request, Status};
 use crate::wire::peer::{Kind, Peer};
 
 /// A request that is put to the replicas of its key, of which this shard is one.
@@ -26,24 +26,71 @@ pub struct Coordinated {
     pub replicas: Replicas,
     /// This shard's place among them.
     pub own: usize,
-    pub quorum: Quorum,
+    /// How many of them hold all of their keys: the first ones.
+    pub full: usize,
+    pub quorums: Quorums,
+}
+
+/// The shards that should hold a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// Those that hold all of their keys, in the order of the preference list; then those that fill.
+    pub all: Replicas,
+    /// How many hold all of their keys.
+    pub full: usize,
+}
+
+impl Placement {
+    /// Those that may be asked for reads, and may coordinate.
+    pub fn full(&self) -> &[Remote] {
+        &self.all[..self.full]
+    }
+}
+
+/// The votes that a request needs: of the full replicas, and of all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quorums {
+    pub full: Quorum,
+    pub all: Quorum,
+}
+
+impl Quorums {
+    /// As a request asks; the error says that there can never be so many.
+    pub fn of(placement: &Placement, request: &Request<'_>) -> Result<Quorums, String> {
+        let count = |replicas: usize| (replicas as u8, replicas);
+        let (full, full_members) = count(placement.full);
+        let (all, all_members) = count(placement.all.len());
+        let (read, write) = (request.read_quorum, request.write_quorum);
+        let all = Quorum::of(all, all_members, 0, write).map_err(|why| why.to_string())?;
+        // As many of the full ones as there are, where a member that fills has to make up the number.
+        let full = Quorum::of(full, full_members, read, write.min(full));
+        let full = full.map_err(|why| why.to_string())?;
+        Ok(Quorums { full, all })
+    }
 }
 
 impl Shard {
-    /// The shards that should hold a position, its owner first.
-    pub fn replicas(&self, position: Position) -> Replicas {
+    /// The shards that should hold a position.
+    pub fn placement(&self, position: Position) -> Placement {
         let ring = &self.ring;
         let virtual_node = ring.virtual_node(position);
         let list = ring.preference_list(virtual_node, ring.value().replicas);
         let remote = |&member: &MemberIndex| Remote {
-            member,
+            node: ring.member(member).id,
             shard: self.maps[usize::from(member.0)].owner(virtual_node),
         };
-        list.iter().map(remote).collect()
+        let mut all: Replicas = list.iter().map(remote).collect();
+        if ring.value().filling.is_empty() {
+            let full = all.len();
+            return Placement { all, full };
+        }
+        all.sort_by_key(|remote| ring.is_filling(remote.node));
+        let full = all.iter().filter(|r| !ring.is_filling(r.node)).count();
+        Placement { all, full }
     }
 
     pub fn is_up(&self, remote: Remote) -> bool {
-        remote.member == self.me || self.links.is_up(remote)
+        remote.node == self.node || self.links.is_up(remote)
     }
 
     /// How many of these can be reached now, as far as this shard can tell.
@@ -56,7 +103,9 @@ impl Shard {
         let down = replicas.iter().filter(|&&r| !self.is_up(r));
         let named: Vec<String> = down
             .map(|&remote| {
-                let address = self.ring.member(remote.member).address;
+                let member = self.ring.index_of(remote.node);
+                let address = member.map(|member| self.ring.member(member).address.to_string());
+                let address = address.unwrap_or_else(|| remote.node.to_string());
                 format!("{address} ({})", self.links.why_down(remote))
             })
             .collect();
@@ -90,7 +139,9 @@ pub fn missed(receipt: Receipt, missing: &str, changed: &str) -> String {
         "" => String::new(),
         missing => format!("; not reachable: {missing}"),
     };
-    format!("{votes} of {replicas} replicas answered, and {needed} were needed{missing}; {changed}")
+    format!(
+        "{votes} of {replicas} replicas had voted, and {needed} were needed{missing}; {changed}"
+    )
 }
 
 impl Coordinated {
@@ -188,10 +239,10 @@ impl Coordinated {
         runtime.spawn(Queue::Foreground, task);
     }
 
-    /// The other replicas that can be reached, in the order of the preference list.
+    /// The other full replicas that can be reached, in the order of the preference list.
     pub fn others_up(&self) -> Vec<usize> {
         let shard = self.shared.borrow();
-        let others = (0..self.replicas.len()).filter(|&replica| replica != self.own);
+        let others = (0..self.full).filter(|&replica| replica != self.own);
         others
             .filter(|&replica| shard.is_up(self.replicas[replica]))
             .collect()

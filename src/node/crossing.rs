@@ -13,6 +13,7 @@ use crate::ring::shard_map::ShardId;
 use crate::runtime::mailbox::{AskRefused, Ticket};
 use crate::runtime::net::ConnectionId;
 use crate::wire::codec;
+use crate::wire::frame;
 use crate::wire::message::{Op, Request, Status};
 
 /// What waits for an answer from another shard.
@@ -27,13 +28,17 @@ pub enum Awaited {
         gathering: u64,
         deadline: Nanos,
     },
+    /// That another shard has taken what concerns the ring; nobody waits for it.
+    Noted {
+        deadline: Nanos,
+    },
 }
 
 impl Awaited {
     fn deadline(&self) -> Nanos {
         match self {
             Awaited::Request { asker, .. } => asker.deadline,
-            Awaited::Row { deadline, .. } => *deadline,
+            Awaited::Row { deadline, .. } | Awaited::Noted { deadline } => *deadline,
         }
     }
 }
@@ -159,6 +164,10 @@ pub fn on_asked(
     deadline: Nanos,
     frame: &[u8],
 ) {
+    if frame::is_of_peer(frame) {
+        shard.on_mail_of_ring(shared, frame);
+        return shard.mailbox.answer(ticket, &[]);
+    }
     let request = codec::decode_request(frame, shard.request_limits);
     let request = request.expect("it was verified at the door, under the same limits");
     if matches!(request.op, Op::Status | Op::Flush) {
@@ -193,6 +202,7 @@ pub fn on_answered(shard: &mut Shard, tag: u64, frame: &[u8]) {
             let row = serde_json::from_str(reply.status_json).expect("a shard of ours made it");
             gathering::on_row(shard, gathering, row);
         }
+        Awaited::Noted { .. } => {}
     }
 }
 
@@ -235,5 +245,6 @@ fn give_up(shard: &mut Shard, crossing: Crossing, answer: impl FnOnce(&mut Shard
             let row = super::status::silent(crossing.owner.0);
             gathering::on_row(shard, gathering, row);
         }
+        Awaited::Noted { .. } => {}
     }
 }

@@ -9,6 +9,8 @@ use crate::base::units::Nanos;
 use crate::causal::object::Object;
 use crate::coordinator::asked::Asked;
 use crate::engine::Entry;
+use crate::engine::key::Key;
+use crate::ring::register::Vote;
 use crate::runtime::notify::Notify;
 use crate::wire::message::Status;
 use smallvec::SmallVec;
@@ -70,6 +72,16 @@ pub enum Answer {
     Stored { replica: usize, what: Stored },
     /// Another replica says that it did nothing, and why; or its link was lost, and nobody knows.
     Refused { replica: usize, why: Refused },
+    /// A full member's vote on the next ring.
+    Voted { replica: usize, vote: Vote },
+    /// A page of keys that another node holds, and whether there are more.
+    Scanned {
+        replica: usize,
+        keys: Vec<Key>,
+        more: bool,
+    },
+    /// Another node has heard it.
+    Noted { replica: usize },
     /// The frame of the reply to a request that was forwarded.
     Forwarded { frame: Vec<u8> },
     /// It takes long: time to ask those that were spared.

@@ -258,6 +258,9 @@ fn answer(frame: &[u8]) -> Result<Answer, String> {
     if !peer.message.is_empty() {
         return Ok(Answer::Refused(peer.message.to_owned()));
     }
+    if peer.status == Status::NotReady as u8 {
+        return Ok(Answer::Wait);
+    }
     if peer.ring.is_empty() {
         let candidate = peers::candidate(&peer).ok_or("it does not say who it is")?;
         let named = peer.named;

@@ -4,7 +4,7 @@
 //! A request is forwarded once: who gets it from another node runs it or refuses it. A write whose link breaks may have
 //! happened; it is not sent to anyone else.
 
-use super::coordinate::Coordinated;
+use super::coordinate::{Coordinated, Quorums};
 use super::flights::{Answer, Replicas};
 use super::shard::{Shard, SharedShard, TOO_MANY};
 use super::waiters::{Asker, ReplyTo};
@@ -26,8 +26,9 @@ pub fn forward(
     request: &Request<'_>,
     frame: &[u8],
 ) {
-    let mut replicas = shard.replicas(key.position);
-    replicas.retain(|remote| remote.member != shard.me);
+    let placement = shard.placement(key.position);
+    let mut replicas: Replicas = placement.full().into();
+    replicas.retain(|remote| remote.node != shard.node);
     let mut asker = shard.begin(to, request);
     if !shard.promise(&mut asker, frame.len()) {
         return;
@@ -49,6 +50,7 @@ pub fn go_on(
         return shard.finish_message(asker, Status::Overloaded, TOO_MANY);
     };
     mark!(Forwarded);
+    let one = Quorum::of(1, 1, 1, 1).expect("one of one");
     let on = Coordinated {
         shared: shared.clone(),
         flight,
@@ -59,8 +61,12 @@ pub fn go_on(
             key: &[],
         }),
         own: replicas.len(),
+        full: replicas.len(),
         replicas,
-        quorum: Quorum::of(1, 1, 1, 1).expect("one of one"),
+        quorums: Quorums {
+            full: one,
+            all: one,
+        },
     };
     let runtime = shard.runtime.clone();
     runtime.spawn(Queue::Foreground, run(on, asker, frame));
@@ -98,7 +104,8 @@ async fn run(on: Coordinated, asker: Asker, frame: Vec<u8>) {
             None if asker.op.writes() => {
                 let mut why = on.not_reached();
                 why.status = Status::Timeout;
-                why.message = "the replica that was to run this write did not answer in time; it may still happen".into();
+                let message = "the replica that was to run this write did not answer in time; it may still happen";
+                why.message = message.into();
                 break why;
             }
             None => break on.not_reached(),

@@ -1,7 +1,7 @@
-//! A get of a key with several replicas: ask R of them, this shard's own among them; bring the own one up to date; answer
-//! from it. A strict get brings those behind up to date before it answers, others do it afterwards.
+//! A get of a key with several replicas: ask R of them, this shard's own among them; bring the own one up to date;
+//! answer from it. A strict get brings those behind up to date before it answers, others do it afterwards.
 
-use super::coordinate::{Coordinated, missed};
+use super::coordinate::{Coordinated, Placement, Quorums, missed};
 use super::flights::{Answer, Refused, Replicas, Stored};
 use super::forward;
 use super::reads;
@@ -12,7 +12,6 @@ use crate::base::marks::mark;
 use crate::base::planted::planted;
 use crate::causal::version_vector::VersionVector;
 use crate::coordinator::get::Get;
-use crate::coordinator::quorum::Quorum;
 use crate::coordinator::tally::Outcome;
 use crate::engine::Entry;
 use crate::engine::key::{Key, KeyRef};
@@ -36,9 +35,11 @@ pub fn on_get(
     key: KeyRef<'_>,
     request: &Request<'_>,
     frame: &[u8],
-    (replicas, quorum): (Replicas, Quorum),
+    (placement, quorums): (Placement, Quorums),
 ) {
-    if let Some(message) = shard.too_few(&replicas, quorum.read) {
+    // Who fills is not asked.
+    let replicas: Replicas = placement.full().into();
+    if let Some(message) = shard.too_few(&replicas, quorums.full.read) {
         return shard.reply_message(to, request.id, Status::QuorumUnavailable, &message);
     }
     let asker = shard.begin(to, request);
@@ -46,15 +47,16 @@ pub fn on_get(
     let Some(flight) = shard.flights.open(replicas.clone(), now, asker.deadline) else {
         return shard.finish_message(asker, Status::Overloaded, super::shard::TOO_MANY);
     };
-    let own = replicas.iter().position(|r| r.member == shard.me);
+    let own = replicas.iter().position(|r| r.node == shard.node);
     let reading = Reading {
         on: Coordinated {
             shared: shared.clone(),
             flight,
             key: Key::from(key),
+            full: replicas.len(),
             replicas,
-            own: own.expect("only a replica coordinates"),
-            quorum,
+            own: own.expect("only a full replica coordinates"),
+            quorums,
         },
         asker,
         strict: request.strict,
@@ -86,7 +88,7 @@ impl From<Refused> for Ended {
 
 impl Reading {
     async fn run(self) {
-        let mut get = Get::new(self.on.quorum);
+        let mut get = Get::new(self.on.quorums.full);
         match self.gather(&mut get).await {
             Ok(entry) => self.answer(get, entry).await,
             Err(Ended::Refused(why)) => self.on.refuse(self.asker, &why),
@@ -157,7 +159,7 @@ impl Reading {
             }
             0
         };
-        for _ in 1..on.quorum.read {
+        for _ in 1..on.quorums.full.read {
             open += ask_one(&mut spared);
         }
         loop {
@@ -195,9 +197,7 @@ impl Reading {
                     }
                 }
                 Answer::Crowded => {}
-                Answer::OwnStored(_) | Answer::Stored { .. } | Answer::Forwarded { .. } => {
-                    unreachable!("only reads were asked for")
-                }
+                _ => unreachable!("only reads were asked for"),
             }
         }
     }

@@ -9,16 +9,16 @@ use crate::base::limits::{
     LINK_UNSENT_BYTES_MAX, PEER_FRAME_BYTES_MAX,
 };
 use crate::base::units::Nanos;
-use crate::ring::member::Member;
-use crate::ring::owners::MemberIndex;
+use crate::ring::member::{Member, NodeId};
 use crate::ring::shard_map::ShardId;
 use crate::runtime::net::{ConnectionId, Net};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 /// A shard of another node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Remote {
-    pub member: MemberIndex,
+    pub node: NodeId,
     pub shard: ShardId,
 }
 
@@ -63,10 +63,9 @@ pub enum Due {
 #[derive(Debug, Default)]
 pub struct Links {
     links: Vec<Link>,
+    of_remote: BTreeMap<Remote, usize>,
     /// For each connection slot, the link that has it.
     of_slot: Vec<Option<usize>>,
-    /// The first link of each member.
-    first: Vec<usize>,
 }
 
 /// The link cannot take it: nothing was sent.
@@ -75,19 +74,26 @@ pub struct Unreachable;
 
 impl Links {
     /// To all shards of all members but `own`; they are dialled at the first tick.
-    pub fn new(members: &[Member], own: MemberIndex) -> Links {
-        let (mut links, mut first) = (Vec::new(), Vec::new());
-        for (index, member) in members.iter().enumerate() {
-            first.push(links.len());
-            if index == usize::from(own.0) {
-                continue;
-            }
+    pub fn new(members: &[Member], own: NodeId) -> Links {
+        let mut links = Links::default();
+        links.add(members, own);
+        links
+    }
+
+    /// Adds links to those of these shards that have none. A node that has left is dialled in vain.
+    pub fn add(&mut self, members: &[Member], own: NodeId) {
+        for member in members.iter().filter(|member| member.id != own) {
             for shard in (0..member.shards).map(ShardId) {
-                links.push(Link {
-                    remote: Remote {
-                        member: MemberIndex(index as u16),
-                        shard,
-                    },
+                let remote = Remote {
+                    node: member.id,
+                    shard,
+                };
+                if self.of_remote.contains_key(&remote) {
+                    continue;
+                }
+                self.of_remote.insert(remote, self.links.len());
+                self.links.push(Link {
+                    remote,
                     address: member.shard_address(shard),
                     phase: Phase::Down { until: Nanos(0) },
                     connection: None,
@@ -101,28 +107,35 @@ impl Links {
                 });
             }
         }
-        Links {
-            links,
-            of_slot: Vec::new(),
-            first,
+    }
+
+    /// Ends all links, to be dialled anew at once: they were of another ring. Whoever asked there is to be told.
+    pub fn renew(&mut self, net: &Net, now: Nanos) -> Vec<Remote> {
+        for link in 0..self.links.len() {
+            self.links[link].retry_ms = 0;
+            self.lose(net, link, "the ring has changed", now);
+            self.links[link].retry_ms = LINK_RETRY_MS_MIN;
         }
+        self.links.iter().map(|link| link.remote).collect()
     }
 
     pub fn is_empty(&self) -> bool {
         self.links.is_empty()
     }
 
-    fn at(&self, remote: Remote) -> usize {
-        self.first[usize::from(remote.member.0)] + usize::from(remote.shard.0)
+    fn at(&self, remote: Remote) -> Option<usize> {
+        self.of_remote.get(&remote).copied()
     }
 
     pub fn is_up(&self, remote: Remote) -> bool {
-        self.links[self.at(remote)].phase == Phase::Up
+        let link = self.at(remote).map(|link| &self.links[link]);
+        link.is_some_and(|link| link.phase == Phase::Up)
     }
 
     /// Why a shard of another node cannot be reached.
     pub fn why_down(&self, remote: Remote) -> &str {
-        &self.links[self.at(remote)].why
+        self.at(remote)
+            .map_or("no link", |link| &self.links[link].why)
     }
 
     /// Links that are up, and all there are.
@@ -147,7 +160,7 @@ impl Links {
 
     /// Asks on a link that is up; it leaves with the next `flush`.
     pub fn ask(&mut self, remote: Remote, frame: &[u8], now: Nanos) -> Result<(), Unreachable> {
-        let link = self.at(remote);
+        let link = self.at(remote).ok_or(Unreachable)?;
         let unsent = self.links[link].outbox.len() + self.links[link].sending;
         let has_room = unsent == 0 || unsent + frame.len() <= LINK_UNSENT_BYTES_MAX;
         if self.links[link].phase != Phase::Up || !has_room {

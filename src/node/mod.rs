@@ -5,6 +5,7 @@
 //! opens its own log and serves; they meet again only by mail.
 
 pub mod admin;
+mod answers;
 mod away;
 mod budget;
 mod collect;
@@ -13,12 +14,15 @@ pub mod connection;
 mod coordinate;
 mod crossing;
 mod damage;
+mod epochs;
 pub mod events;
+mod fill;
 mod flights;
 mod formation;
 mod forward;
 mod gathering;
 mod gets;
+mod greeting;
 mod intake;
 mod keys;
 mod lifecycle;
@@ -39,14 +43,16 @@ use crate::causal::actor::Mint;
 use crate::causal::dot::Incarnation;
 use crate::engine::{self, Engine, OpenError, Recovery};
 use crate::membership::formation::FormationError;
-use crate::replica::identity::{Identity, IdentityError};
+use crate::replica::identity::{Identity, IdentityError, read_register};
 use crate::ring::member::{Member, NodeId};
 use crate::ring::owners::{MemberIndex, Ring, RingEpoch, RingValue};
+use crate::ring::register::Register;
 use crate::runtime::disk::{Disk, DiskCause, DiskError, Open};
 use crate::runtime::mailbox::Post;
 use crate::runtime::net::{Bound, Door, Event, ListenError, Net};
 use crate::runtime::{Queue, Runtime};
 use config::{Options, Ports};
+use epochs::Agreement;
 use futures_lite::future::or;
 use shard::{Shard, SharedShard};
 use std::cell::RefCell;
@@ -107,6 +113,8 @@ pub enum StartError {
 pub struct Seat {
     identity: Identity,
     ring: Arc<Ring>,
+    /// Of shard 0.
+    register: Option<Register>,
     ports: Ports,
     post: Post,
     doors: Vec<(Bound, Door)>,
@@ -175,9 +183,15 @@ async fn found(
         Some(bytes) => bytes,
         None => disk_budget(&disk).await.map_err(at)?,
     };
+    let register = read_register(&disk).await.map_err(identified)?;
+    // One of a ring before this one decides nothing any more.
+    let next = RingEpoch(ring.epoch().0 + 1);
+    let register = register.filter(|register| register.epoch() == next);
+    let mut register = Some(register.unwrap_or_else(|| Register::new(next)));
     let seats = posts.into_iter().zip(doors).map(|(post, doors)| Seat {
         identity: identity.clone(),
         ring: ring.clone(),
+        register: register.take(),
         ports: ports.clone(),
         post,
         doors,
@@ -200,6 +214,7 @@ fn ring_of_one(identity: &Identity, address: SocketAddr) -> Ring {
             shards: identity.shards,
         }],
         banned: Vec::new(),
+        filling: Vec::new(),
         owners: vec![MemberIndex(0); identity.virtual_nodes as usize],
     };
     Ring::new(value).expect("one node with its ports makes a ring")
@@ -259,11 +274,13 @@ pub async fn run_inspected(
     let Seat {
         identity,
         ring,
+        register,
         ports,
         post,
         doors,
         disk_bytes,
     } = seat;
+    let agreement = register.map(|register| Agreement::new(register, disk.clone()));
     let mailbox = runtime.mailbox(post).map_err(StartError::Mailbox)?;
     for (bound, door) in doors {
         net.open(bound, door);
@@ -281,9 +298,13 @@ pub async fn run_inspected(
         disk_bytes,
         sizes: options.sizes,
     };
-    let shard = Shard::new(&runtime, &options, &ports, &identity, mailbox, ring);
+    let shard = Shard::new(
+        &runtime, &options, &ports, &identity, mailbox, ring, agreement,
+    );
     let shard: SharedShard = Rc::new(RefCell::new(shard));
     runtime.spawn(Queue::Foreground, serve(shard.clone(), net.clone()));
+    // Links to other nodes come up while the log is read.
+    runtime.spawn(Queue::Foreground, deadlines(shard.clone(), runtime.clone()));
 
     let stopping = shard.borrow().stopping.clone();
     let opening = open(&runtime, &disk, engine_options, &shard, &*announce);
@@ -313,7 +334,7 @@ pub async fn run_inspected(
     let own = shard.borrow().mailbox.shard();
     let tell = damage::tell(own, engine.clone(), runtime.clone());
     runtime.spawn(Queue::Background, tell);
-    runtime.spawn(Queue::Foreground, deadlines(shard.clone(), runtime.clone()));
+    until_linked(&runtime, &shard).await;
     announce(Announce::Ready {
         identity: &identity,
         recovery: &recovery,
@@ -324,6 +345,18 @@ pub async fn run_inspected(
     announce(Announce::Stopping);
     stop(&runtime, &shard, &engine).await;
     Ok(())
+}
+
+/// Whoever is told that a node is ready finds it linked to all others that are there, too.
+async fn until_linked(runtime: &Runtime, shard: &SharedShard) {
+    let deadline = runtime.now().0 + limits::READY_LINKS_MS_MAX * 1_000_000;
+    loop {
+        let (up, all) = shard.borrow().links.count_up();
+        if up == all || runtime.now().0 >= deadline {
+            return;
+        }
+        runtime.sleep(Duration::from_millis(2)).await;
+    }
 }
 
 /// A life of the shard has a name of its own: nothing on disk takes part in it.

@@ -172,8 +172,14 @@ async fn store_in_turn(
             Status::TooManySiblings,
             "joined with what is there the key would have more siblings or writers than can be stored",
         )),
-        Joined::Store(joined) => {
+        Joined::Store(mut joined) => {
             mark!(Joined);
+            if planted!(RepairMints)
+                && let Some(first) = joined.siblings.first_mut()
+            {
+                first.dot.counter += 1;
+                joined.vector.add(first.dot);
+            }
             let mine = known.and_then(|entry| entry.mine);
             let group = engine.append(key.as_ref(), known, joined, mine, now)?;
             Ok(Some(group))

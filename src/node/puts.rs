@@ -6,7 +6,7 @@
 //! 3. The state goes out when it is appended here: others may be durable first, and each votes for itself.
 
 use super::away::Leave;
-use super::coordinate::{Coordinated, encoded, missed};
+use super::coordinate::{Coordinated, Placement, Quorums, encoded, missed};
 use super::flights::{Answer, FlightId, Refused, Replicas, Stored};
 use super::forward;
 use super::own;
@@ -19,17 +19,19 @@ use crate::causal::object::Object;
 use crate::causal::object_codec::Given;
 use crate::coordinator::get::Get;
 use crate::coordinator::put::{Put, Verdict};
-use crate::coordinator::quorum::Quorum;
 use crate::coordinator::tally::Outcome;
 use crate::engine::key::{Key, KeyRef};
 use crate::engine::{AppendRefused, GroupNumber, Lookup, NewValue, Place, Unsure};
 use crate::replica::write::{Refusal, Rule};
+use crate::ring::owners::RingEpoch;
 use crate::runtime::Queue;
 use crate::wire::codec;
 use crate::wire::message::{PutMode, Request, Status};
 
 struct Writing {
     on: Coordinated,
+    /// Of the ring that says who the replicas are.
+    epoch: RingEpoch,
     asker: Asker,
     rule: Rule,
     /// The request as it came: its value is not copied again.
@@ -45,7 +47,7 @@ pub fn on_write(
     key: KeyRef<'_>,
     request: &Request<'_>,
     frame: &[u8],
-    (replicas, quorum): (Replicas, Quorum),
+    (placement, quorums): (Placement, Quorums),
 ) {
     let rule = match writes::rule(shard, request) {
         Ok(rule) => rule,
@@ -55,10 +57,14 @@ pub fn on_write(
     };
     let reads = request.mode != PutMode::ByContext;
     let needed = match reads {
-        true => quorum.write.max(quorum.read),
-        false => quorum.write,
+        true => quorums.full.write.max(quorums.full.read),
+        false => quorums.full.write,
     };
-    if let Some(message) = shard.too_few(&replicas, needed) {
+    let full = placement.full;
+    let replicas = placement.all;
+    let missing = shard.too_few(&replicas[..full], needed);
+    let missing = missing.or_else(|| shard.too_few(&replicas, quorums.all.write));
+    if let Some(message) = missing {
         return shard.reply_message(to, request.id, Status::QuorumUnavailable, &message);
     }
     let mut asker = shard.begin(to, request);
@@ -68,16 +74,18 @@ pub fn on_write(
     let Some(flight) = open(shard, &replicas, asker) else {
         return;
     };
-    let own = replicas.iter().position(|r| r.member == shard.me);
+    let own = replicas.iter().position(|r| r.node == shard.node);
     let writing = Writing {
         on: Coordinated {
             shared: shared.clone(),
             flight,
             key: Key::from(key),
             replicas,
-            own: own.expect("only a replica coordinates"),
-            quorum,
+            own: own.expect("only a full replica coordinates"),
+            full,
+            quorums,
         },
+        epoch: shard.ring.epoch(),
         asker,
         rule,
         frame: frame.to_vec(),
@@ -120,7 +128,7 @@ enum Appending {
 impl Writing {
     async fn run(mut self, reads: bool) {
         if reads
-            && self.on.quorum.read > 1
+            && self.on.quorums.full.read > 1
             && !planted!(OverwriteLocalOnly)
             && let Err(why) = self.learn().await
         {
@@ -145,7 +153,7 @@ impl Writing {
 
     /// What R replicas have seen of the key, for a write that supersedes that.
     async fn learn(&mut self) -> Result<(), Refused> {
-        let mut get = Get::new(self.on.quorum);
+        let mut get = Get::new(self.on.quorums.full);
         let mut others = Object::<()>::default();
         // The own replica's part is what the mint meets.
         get.on_answer(self.on.own, Default::default());
@@ -153,7 +161,7 @@ impl Writing {
         spared.reverse();
         let mut open = 0;
         while get.outcome() == Outcome::Pending {
-            let wanted = usize::from(self.on.quorum.read) - usize::from(get.receipt().votes);
+            let wanted = usize::from(self.on.quorums.full.read) - usize::from(get.receipt().votes);
             while open < wanted
                 && let Some(replica) = spared.pop()
             {
@@ -238,6 +246,16 @@ impl Writing {
         };
         // It has come back: what was promised is the same.
         assert_eq!(asker, self.asker);
+        // Who joins a ring is given what is appended from now on, and finds what was appended before: a write that is
+        // in between would be neither.
+        if shard.ring.epoch() != self.epoch {
+            mark!(RingChangedUnderWrite);
+            writes::end_turn(&mut shard, shared, key);
+            let message = "the ring has just changed; nothing was changed of the key; ask again";
+            shard.finish_message(self.asker, Status::NotReady, message);
+            shard.flush();
+            return Appending::Answered;
+        }
         let (written, object) = self.write(&mut shard, found);
         writes::end_turn(&mut shard, shared, key);
         match written {
@@ -311,7 +329,7 @@ impl Writing {
 
     async fn fan_out(&self, appended: Appended) {
         let on = &self.on;
-        let mut put = Put::minted(on.quorum);
+        let mut put = Put::minted_jointly(on.quorums.full, on.quorums.all);
         let mut verdict = None;
         self.vote_when_durable(appended.group);
         let mut open = 1;
@@ -321,7 +339,7 @@ impl Writing {
                 true => open += 1,
                 false => {
                     mark!(StoreNotSent);
-                    self.settle(&mut verdict, put.on_unsure());
+                    self.settle(&mut verdict, put.on_unsure(replica < on.full));
                 }
             }
         }
@@ -329,15 +347,16 @@ impl Writing {
             match on.next().await {
                 None => break,
                 Some(Answer::Crowded) if verdict.is_some() => break,
-                Some(
-                    Answer::OwnStored(Ok(Stored::Durable))
-                    | Answer::Stored {
-                        what: Stored::Durable,
-                        ..
-                    },
-                ) => {
+                Some(Answer::OwnStored(Ok(Stored::Durable))) => {
                     open -= 1;
-                    self.settle(&mut verdict, put.on_vote());
+                    self.settle(&mut verdict, put.on_vote(true));
+                }
+                Some(Answer::Stored {
+                    replica,
+                    what: Stored::Durable,
+                }) => {
+                    open -= 1;
+                    self.settle(&mut verdict, put.on_vote(replica < on.full));
                 }
                 Some(Answer::Stored {
                     replica,
@@ -347,17 +366,22 @@ impl Writing {
                     sent_whole[replica] = true;
                     if !self.send_whole(replica).await {
                         open -= 1;
-                        self.settle(&mut verdict, put.on_unsure());
+                        self.settle(&mut verdict, put.on_unsure(replica < on.full));
                     }
                 }
-                Some(Answer::OwnStored(_) | Answer::Stored { .. } | Answer::Refused { .. }) => {
+                Some(Answer::OwnStored(_)) => {
+                    open -= 1;
+                    self.settle(&mut verdict, put.on_unsure(true));
+                }
+                Some(Answer::Stored { replica, .. } | Answer::Refused { replica, .. }) => {
                     mark!(StoreRefused);
                     open -= 1;
-                    let verdict_now = match planted!(RefusalVotes) {
-                        true => put.on_vote(),
-                        false => put.on_unsure(),
+                    let is_full = replica < on.full;
+                    let told = match planted!(RefusalVotes) {
+                        true => put.on_vote(is_full),
+                        false => put.on_unsure(is_full),
                     };
-                    self.settle(&mut verdict, verdict_now);
+                    self.settle(&mut verdict, told);
                 }
                 Some(_) => {}
             }
@@ -431,16 +455,4 @@ fn inline_value(place: &Place) -> Given<'_> {
         Place::Inline(bytes) => Some(bytes),
         Place::Nowhere | Place::At { .. } => None,
     }
-}
-
-/// How many votes a request needs, or that there can never be so many.
-pub fn quorum(replicas: &Replicas, request: &Request<'_>) -> Result<Quorum, String> {
-    let count = replicas.len() as u8;
-    let quorum = Quorum::of(
-        count,
-        replicas.len(),
-        request.read_quorum,
-        request.write_quorum,
-    );
-    quorum.map_err(|why| why.to_string())
 }

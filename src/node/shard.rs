@@ -9,13 +9,15 @@ use super::away::Away;
 use super::budget::{self, Budget};
 use super::config::{Options, Ports};
 use super::connection::Connections;
+use super::coordinate::{Placement, Quorums};
 use super::crossing::{self, Crossings};
+use super::epochs::{Agreement, Filled};
 use super::flights::Flights;
 use super::gathering::{self, Gatherings};
 use super::links::{Links, Remote};
 use super::status::{Counters, Phase};
 use super::waiters::{ReplyTo, Waiter, Waiters, Waiting};
-use super::{events, forward, gets, keys, puts, reads, writes};
+use super::{events, fill, forward, gets, keys, puts, reads, writes};
 use crate::base::limits;
 use crate::base::planted::planted;
 use crate::base::units::Nanos;
@@ -87,12 +89,16 @@ pub struct Shard {
     /// Scratch: the context of the reply that is being made.
     pub context: Vec<u8>,
     pub ring: Arc<Ring>,
-    /// This node's place in it.
+    pub node: NodeId,
+    /// This node's place in the ring.
     pub me: MemberIndex,
     /// Which shard of each member owns a virtual node.
     pub maps: Vec<ShardMap>,
     pub links: Links,
     pub flights: Flights,
+    /// Shard 0's part in the agreement on the next ring.
+    pub agreement: Option<Rc<Agreement>>,
+    pub filled: Filled,
     /// Gets that bring other replicas up to date after their reply.
     pub repairs: usize,
     /// Tasks in the name of other nodes.
@@ -111,6 +117,9 @@ pub fn begin_serving(shard: &SharedShard, engine: Engine, mint: Mint) {
     if state.phase == Phase::Starting {
         state.phase = Phase::Serving;
     }
+    if state.ring.is_filling(state.node) {
+        fill::begin(&mut state, shard);
+    }
 }
 
 impl Shard {
@@ -121,6 +130,7 @@ impl Shard {
         identity: &Identity,
         mailbox: Mailbox,
         ring: Arc<Ring>,
+        agreement: Option<Agreement>,
     ) -> Shard {
         let me = ring
             .index_of(NodeId(identity.node))
@@ -134,9 +144,12 @@ impl Shard {
             runtime: runtime.clone(),
             net: runtime.net(),
             maps: maps.collect(),
-            links: Links::new(ring.members(), me),
+            links: Links::new(ring.members(), NodeId(identity.node)),
+            node: NodeId(identity.node),
             me,
             flights: Flights::default(),
+            agreement: agreement.map(Rc::new),
+            filled: Filled::default(),
             repairs: 0,
             peer_tasks: 0,
             ring,
@@ -171,7 +184,7 @@ impl Shard {
     pub fn on_event(&mut self, shared: &SharedShard, event: Event) {
         let event = match self.links.is_empty() {
             true => event,
-            false => match self.on_link_event(event) {
+            false => match self.on_link_event(shared, event) {
                 Some(event) => event,
                 None => return,
             },
@@ -275,7 +288,7 @@ impl Shard {
             return gathering::on_status(self, id, request);
         }
         let key = self.key(request);
-        if request.op.is_of_a_key() && !self.is_replica(key) {
+        if request.op.is_of_a_key() && !self.may_coordinate(key) {
             return forward::forward(self, shared, to, key, request, frame);
         }
         let owner = self.owner(key);
@@ -314,13 +327,14 @@ impl Shard {
             .owner(key.position.virtual_node(self.identity.virtual_nodes))
     }
 
-    /// Whether this node should hold the key.
-    fn is_replica(&self, key: KeyRef<'_>) -> bool {
+    /// Whether this node may coordinate requests of the key: it holds it, or should.
+    fn may_coordinate(&self, key: KeyRef<'_>) -> bool {
         let ring = &self.ring;
         ring.members().len() == 1
             || ring
                 .preference_list(ring.virtual_node(key.position), ring.value().replicas)
                 .contains(&self.me)
+                && !ring.is_filling(self.node)
     }
 
     /// The positions of the virtual nodes of this shard.
@@ -341,15 +355,17 @@ impl Shard {
         frame: &[u8],
     ) {
         assert_eq!(self.owner(key), self.own, "a key has one owner on a node");
-        let replicas = self.replicas(key.position);
+        let placement = self.placement(key.position);
         if let Some(message) = self.phase.refusal() {
             let others: &[Remote] = match (self.phase, to) {
                 // Another replica may serve while this one replays its log.
-                (Phase::Starting, ReplyTo::Connection(_) | ReplyTo::Shard { .. }) => &replicas,
+                (Phase::Starting, ReplyTo::Connection(_) | ReplyTo::Shard { .. }) => {
+                    placement.full()
+                }
                 _ => &[],
             };
-            let others = others.iter().filter(|remote| remote.member != self.me);
-            if request.op.is_of_a_key() && others.into_iter().any(|&remote| self.is_up(remote)) {
+            let mut others = others.iter().filter(|remote| remote.node != self.node);
+            if request.op.is_of_a_key() && others.any(|&remote| self.is_up(remote)) {
                 return forward::forward(self, shared, to, key, request, frame);
             }
             return self.reply_message(to, request.id, Status::NotReady, message);
@@ -366,30 +382,50 @@ impl Shard {
             return self.reply_message(to, request.id, Status::Unsupported, message);
         }
         if request.op == Op::Keys {
-            if replicas.len() < self.ring.members().len() {
-                let message = "a listing over more nodes than hold each key is not there yet";
-                return self.reply_message(to, request.id, Status::Unsupported, message);
-            }
-            return keys::on_keys(self, shared, to, key, request);
+            return self.list(shared, to, key, request, &placement);
         }
-        let quorum = match puts::quorum(&replicas, request) {
-            Ok(quorum) => quorum,
+        // The ring may have changed on the way here.
+        if !self.may_coordinate(key) {
+            let message = "this node does not hold the key, or not yet; ask another node";
+            return self.reply_message(to, request.id, Status::NotReady, message);
+        }
+        let quorums = match Quorums::of(&placement, request) {
+            Ok(quorums) => quorums,
             Err(message) => {
                 return self.reply_message(to, request.id, Status::QuorumImpossible, &message);
             }
         };
-        match (request.op, replicas.len()) {
+        let quorum = quorums.full;
+        match (request.op, placement.all.len()) {
             (Op::Get, 1) => {
                 let mut tally = Tally::new(quorum.read, quorum.replicas);
                 tally.on_vote();
                 reads::on_get(self, shared, to, key, request, tally.receipt());
             }
             (Op::Get, _) => {
-                gets::on_get(self, shared, to, key, request, frame, (replicas, quorum));
+                gets::on_get(self, shared, to, key, request, frame, (placement, quorums));
             }
             (_, 1) => writes::on_write(self, shared, to, key, request, quorum),
-            _ => puts::on_write(self, shared, to, key, request, frame, (replicas, quorum)),
+            _ => puts::on_write(self, shared, to, key, request, frame, (placement, quorums)),
         }
+    }
+
+    /// A page of keys: only where one node alone knows them all.
+    fn list(
+        &mut self,
+        shared: &SharedShard,
+        to: ReplyTo,
+        from: KeyRef<'_>,
+        request: &Request<'_>,
+        placement: &Placement,
+    ) {
+        let whole = placement.all.len() == self.ring.members().len();
+        if !whole || self.ring.is_filling(self.node) {
+            let message = "this node does not hold all keys, and a listing over several is not there yet; \
+                           ask a node that does";
+            return self.reply_message(to, request.id, Status::Unsupported, message);
+        }
+        keys::on_keys(self, shared, to, from, request);
     }
 
     fn on_hello(&mut self, to: ReplyTo, request: &Request<'_>) {
@@ -423,7 +459,7 @@ impl Shard {
             let asker = waiter.asker;
             match waiter.waiting {
                 Waiting::Put(mut put) => {
-                    let verdict = put.on_vote();
+                    let verdict = put.on_vote(true);
                     self.finish_put(asker, verdict.expect("one replica, one vote"));
                 }
                 Waiting::Refused(why) => writes::refuse(self, asker, why),
@@ -448,7 +484,7 @@ impl Shard {
         for Waiter { asker, waiting } in self.waiters.all() {
             match waiting {
                 Waiting::Put(mut put) => {
-                    let verdict = put.on_unsure();
+                    let verdict = put.on_unsure(true);
                     self.finish_put(asker, verdict.expect("one replica, one refusal"));
                 }
                 Waiting::Refused(_) | Waiting::Get { .. } | Waiting::Keys(_) => {

@@ -322,6 +322,7 @@ pub fn report(shard: &Shard, rows: Vec<Value>) -> Value {
         "virtual_nodes": shard.identity.virtual_nodes,
         "shards": shard.identity.shards,
         "listen": shard.ports.base.to_string(),
+        "ring": ring(shard),
         "admin": shard.ports.admin.map(|a| a.to_string()),
     });
     for row in &rows {
@@ -329,6 +330,25 @@ pub fn report(shard: &Shard, rows: Vec<Value>) -> Value {
     }
     report["by_shard"] = Value::Array(rows);
     report
+}
+
+fn ring(shard: &Shard) -> Value {
+    let ring = &shard.ring;
+    let members = ring.members().iter().map(|member| {
+        json!({
+            "node": member.id.to_string(),
+            "address": member.address.to_string(),
+            "shards": member.shards,
+            "zone": member.zone,
+            "filling": ring.is_filling(member.id),
+        })
+    });
+    json!({
+        "epoch": ring.epoch().0,
+        "digest": format!("{:016x}", ring.digest()),
+        "replicas": ring.value().replicas,
+        "members": members.collect::<Vec<_>>(),
+    })
 }
 
 /// Adds the counts of a row, and its lists; texts that the node has not are taken over, those of its own stay.

@@ -4,6 +4,7 @@
 use super::away::Leave;
 use super::shard::{Shard, SharedShard};
 use super::waiters::{Asker, ReplyTo, Waiter, Waiting};
+use crate::base::marks::mark;
 use crate::base::planted::planted;
 use crate::base::units::{Nanos, UnixMillis};
 use crate::causal::actor::Mint;
@@ -308,6 +309,12 @@ fn on_lookup(
     write: Write<'_>,
     found: Lookup,
 ) {
+    // It was alone when the request came: who has joined since must be given what is written now.
+    if shard.ring.members().len() > 1 {
+        mark!(RingChangedUnderWrite);
+        let message = "the ring has just changed; nothing was changed of the key; ask again";
+        return shard.finish_message(asker, Status::NotReady, message);
+    }
     let (group, waiting) = match write_in_turn(shard, key, write, found, |_| {}) {
         Written::Done { group, .. } => (group, Waiting::Put(Put::minted(quorum))),
         Written::Refused { why, group } => (group, Waiting::Refused(why)),
@@ -345,7 +352,7 @@ fn wait(shard: &mut Shard, asker: Asker, group: GroupNumber, waiting: Waiting) {
     match waiting {
         Waiting::Refused(why) if group <= durable => refuse(shard, asker, why),
         Waiting::Put(mut put) if group <= durable => {
-            let verdict = put.on_vote().expect("one replica, one vote");
+            let verdict = put.on_vote(true).expect("one replica, one vote");
             shard.finish_put(asker, verdict);
         }
         waiting => shard.waiters.add(group, Waiter { asker, waiting }),

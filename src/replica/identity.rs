@@ -8,6 +8,7 @@ use crate::causal::context::{ContextKey, ContextKeys};
 use crate::ring::codec as ring_codec;
 use crate::ring::member::NodeId;
 use crate::ring::owners::Ring;
+use crate::ring::register::Register;
 use crate::runtime::Runtime;
 use crate::runtime::disk::{Disk, DiskCause, DiskError};
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,8 @@ const NODE_FILE: &str = "node.toml";
 const SECRET_FILE: &str = "secret";
 /// crc32c of the rest, u32 little-endian; then the ring as `ring::codec` has it.
 const RING_FILE: &str = "ring";
+/// crc32c of the rest, u32 little-endian; then what this node has promised of the next ring (`ring::register`).
+const REGISTER_FILE: &str = "register";
 /// The id of a node that has no ring yet, 32 hex digits: it is the same one after a crash.
 const CANDIDATE_FILE: &str = "candidate";
 
@@ -63,6 +66,8 @@ pub enum IdentityError {
         "{RING_FILE} is missing or damaged: {why}; restore it from a copy of the data directory"
     )]
     Ring { why: String },
+    #[error("{REGISTER_FILE} is damaged: {why}; restore it from a copy of the data directory")]
+    Register { why: String },
     #[error(
         "the data directory is of a node that was started alone, and cannot be taken into a ring of others yet; start it without --join, or pass another --data DIR"
     )]
@@ -152,12 +157,8 @@ impl Identity {
             shards: ring.member(own).shards,
             agreed_ring: true,
         };
-        let mut bytes = Vec::new();
-        ring_codec::encode(ring.value(), &mut bytes);
-        let sum = crc32c(&bytes).to_le_bytes();
-        bytes.splice(0..0, sum);
         disk.replace_small(SECRET_FILE, &secret).await?;
-        disk.replace_small(RING_FILE, &bytes).await?;
+        disk.replace_small(RING_FILE, &ring_bytes(&ring)).await?;
         disk.replace_small(NODE_FILE, facts.text().as_bytes())
             .await?;
         // It has served; where it stays, it is read no more.
@@ -236,6 +237,60 @@ impl NodeFacts {
     }
 }
 
+/// Makes this the ring of a node that is formed; on return that is durable.
+pub async fn keep_ring(disk: &Disk, identity: &Identity, ring: &Ring) -> Result<(), DiskError> {
+    disk.replace_small(RING_FILE, &ring_bytes(ring)).await?;
+    if identity.agreed_ring.is_none() {
+        let facts = NodeFacts {
+            cluster: identity.cluster,
+            node: identity.node,
+            virtual_nodes: identity.virtual_nodes,
+            shards: identity.shards,
+            agreed_ring: true,
+        };
+        disk.replace_small(NODE_FILE, facts.text().as_bytes())
+            .await?;
+    }
+    Ok(())
+}
+
+/// The register of the agreement on the next ring; `None`: it was never asked.
+pub async fn read_register(disk: &Disk) -> Result<Option<Register>, IdentityError> {
+    let damaged = |why: &str| IdentityError::Register { why: why.into() };
+    let Some(bytes) = read_file(disk, REGISTER_FILE).await? else {
+        return Ok(None);
+    };
+    let (sum, bytes) = bytes
+        .split_first_chunk()
+        .ok_or_else(|| damaged("it is too short"))?;
+    if crc32c(bytes) != u32::from_le_bytes(*sum) {
+        return Err(damaged("its checksum differs"));
+    }
+    let register = Register::decode(bytes);
+    register
+        .map(Some)
+        .ok_or_else(|| damaged("it is not a register"))
+}
+
+/// On return it is durable.
+pub async fn keep_register(disk: &Disk, register: &Register) -> Result<(), DiskError> {
+    let bytes = checked(register.encode());
+    disk.replace_small(REGISTER_FILE, &bytes).await
+}
+
+/// With the checksum in front.
+fn checked(mut bytes: Vec<u8>) -> Vec<u8> {
+    let sum = crc32c(&bytes).to_le_bytes();
+    bytes.splice(0..0, sum);
+    bytes
+}
+
+fn ring_bytes(ring: &Ring) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    ring_codec::encode(ring.value(), &mut bytes);
+    checked(bytes)
+}
+
 async fn read_file(disk: &Disk, name: &str) -> Result<Option<Vec<u8>>, DiskError> {
     match disk.read_small(name).await {
         Ok(bytes) => Ok(Some(bytes)),
@@ -289,7 +344,13 @@ fn wide(runtime: &Runtime) -> u128 {
 
 /// What a formation that a crash cut short may have left; anything else is somebody else's.
 async fn refuse_foreign(disk: &Disk) -> Result<(), IdentityError> {
-    let ours = [SECRET_FILE, NODE_FILE, RING_FILE, CANDIDATE_FILE];
+    let ours = [
+        SECRET_FILE,
+        NODE_FILE,
+        RING_FILE,
+        REGISTER_FILE,
+        CANDIDATE_FILE,
+    ];
     let leftover = |name: &str| name == "LOCK" || ours.iter().any(|ours| name.starts_with(ours));
     let names = disk.list("").await?;
     match names.into_iter().find(|name| !leftover(name)) {

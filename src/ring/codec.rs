@@ -3,23 +3,26 @@
 //! Encoding, final; numbers little-endian, varint as in `base::varint`:
 //!
 //! ```text
-//! format u8 = 1 | cluster u128 | epoch varint | replicas u8 |
+//! format u8 | cluster u128 | epoch varint | replicas u8 |
 //! members varint | that many { id u128 | address | weight varint | shards varint | zone length u8 | zone } |
 //! banned varint | that many u128 |
+//! in format 2 only: filling varint, at least 1 | that many u128 |
 //! log2 of the virtual nodes u8 | the owner of each: a u8 if there are at most 256 members, else a u16
 //!
 //! address: 4 u8 | 4 bytes | port u16    or    6 u8 | 16 bytes | port u16, the bytes as in an IP header
 //! ```
 //!
-//! An owner is a place among the members, which ascend by id, as the banned do. One ring has one encoding. What comes
-//! later, such as buckets, is another format number. Golden vectors: `schema/vectors/ring.json`.
+//! An owner is a place among the members, which ascend by id, as the banned do. One ring has one encoding: a ring in
+//! which no member fills is of format 1. What comes later, such as buckets, is another format number. Golden vectors:
+//! `schema/vectors/ring.json`.
 
 use super::member::{Member, NodeId};
 use super::owners::{MemberIndex, Ring, RingEpoch, RingValue, Unsound};
 use crate::base::{limits, varint};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-pub const RING_FORMAT: u8 = 1;
+pub const RING_FORMAT: u8 = 2;
+const FORMAT_NONE_FILLS: u8 = 1;
 /// Members whose places fit one byte.
 const NARROW_MEMBERS_MAX: usize = 256;
 /// Bytes of the shortest member: an IPv4 address, no zone.
@@ -38,7 +41,10 @@ pub enum Refused {
 /// Appends the encoding of a value that `Ring::new` takes.
 pub fn encode(value: &RingValue, out: &mut Vec<u8>) {
     let start = out.len();
-    out.push(RING_FORMAT);
+    out.push(match value.filling.is_empty() {
+        true => FORMAT_NONE_FILLS,
+        false => RING_FORMAT,
+    });
     out.extend_from_slice(&value.cluster.to_le_bytes());
     varint::encode(value.epoch.0, out);
     out.push(value.replicas);
@@ -55,6 +61,12 @@ pub fn encode(value: &RingValue, out: &mut Vec<u8>) {
     varint::encode(value.banned.len() as u64, out);
     for id in &value.banned {
         out.extend_from_slice(&id.0.to_le_bytes());
+    }
+    if !value.filling.is_empty() {
+        varint::encode(value.filling.len() as u64, out);
+        for id in &value.filling {
+            out.extend_from_slice(&id.0.to_le_bytes());
+        }
     }
     assert!(value.owners.len().is_power_of_two());
     out.push(value.owners.len().trailing_zeros() as u8);
@@ -81,7 +93,8 @@ fn decode_value(bytes: &[u8]) -> Option<RingValue> {
         return None;
     }
     let rest = &mut &*bytes;
-    if take::<1>(rest)? != [RING_FORMAT] {
+    let [format] = take(rest)?;
+    if ![FORMAT_NONE_FILLS, RING_FORMAT].contains(&format) {
         return None;
     }
     let cluster = u128::from_le_bytes(take(rest)?);
@@ -103,6 +116,16 @@ fn decode_value(bytes: &[u8]) -> Option<RingValue> {
     let mut banned = Vec::with_capacity(count);
     for _ in 0..count {
         banned.push(NodeId(u128::from_le_bytes(take(rest)?)));
+    }
+    let mut filling = Vec::new();
+    if format == RING_FORMAT {
+        let count = varint::decode_u32(rest)? as usize;
+        if count == 0 || count > limits::MEMBERS_MAX || count > rest.len() / size_of::<u128>() {
+            return None;
+        }
+        for _ in 0..count {
+            filling.push(NodeId(u128::from_le_bytes(take(rest)?)));
+        }
     }
     let [log] = take(rest)?;
     if u32::from(log) > limits::VIRTUAL_NODES_MAX.trailing_zeros() {
@@ -127,6 +150,7 @@ fn decode_value(bytes: &[u8]) -> Option<RingValue> {
         replicas,
         members,
         banned,
+        filling,
         owners,
     })
 }

@@ -6,6 +6,7 @@ pub mod member;
 pub mod owners;
 pub mod position;
 mod preference;
+pub mod register;
 pub mod shard_map;
 
 #[cfg(test)]

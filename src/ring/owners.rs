@@ -25,6 +25,10 @@ pub struct RingValue {
     pub members: Vec<Member>,
     /// Ascending. Nodes that were taken out, and may never come back with what they hold.
     pub banned: Vec<NodeId>,
+    /// Ascending. Members that do not hold all of their keys yet: they take writes, and their votes do not make up for
+    /// those of the others; they are not asked for reads. Only while the others hold every key already, that is among
+    /// no more members than a key has replicas.
+    pub filling: Vec<NodeId>,
     /// The owner of each virtual node: their number is Q, a power of two.
     pub owners: Vec<MemberIndex>,
 }
@@ -44,6 +48,8 @@ pub enum Unsound {
     Member,
     #[error("the banned nodes are too many, not ascending, or members")]
     Banned,
+    #[error("the nodes that fill are not ascending members beside full ones, or are too many")]
+    Filling,
     #[error("the virtual nodes are no power of two, too many, or belong to nobody")]
     Owners,
 }
@@ -109,6 +115,16 @@ impl Ring {
 
     pub fn is_banned(&self, node: NodeId) -> bool {
         self.value.banned.binary_search(&node).is_ok()
+    }
+
+    /// Whether a member does not hold all of its keys yet.
+    pub fn is_filling(&self, node: NodeId) -> bool {
+        self.value.filling.binary_search(&node).is_ok()
+    }
+
+    /// The members that hold all of their keys: these agree on the next ring.
+    pub fn full_members(&self) -> impl Iterator<Item = &Member> {
+        self.members().iter().filter(|m| !self.is_filling(m.id))
     }
 
     /// Q.
@@ -213,6 +229,13 @@ fn check(value: &RingValue) -> Result<(), Unsound> {
     let few = value.banned.len() <= limits::BANNED_MAX;
     if !few || !value.banned.is_sorted_by(|a, b| a < b) || value.banned.iter().any(is_member) {
         return Err(Unsound::Banned);
+    }
+    let filling = &value.filling;
+    let ascending = filling.is_sorted_by(|a, b| a < b) && filling.iter().all(is_member);
+    let few =
+        filling.is_empty() || filling.len() < members && members <= usize::from(value.replicas);
+    if !ascending || !few {
+        return Err(Unsound::Filling);
     }
     let owners = &value.owners;
     let counted =

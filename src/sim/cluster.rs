@@ -31,7 +31,7 @@ const COPIES: usize = 3;
 /// Virtual time in which a healed cluster must be ready, or all keys must have been read through one node.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Virtual time after which the world is healed even if the clients are not done: under faults nothing is promised.
-const SAFETY_MAX: Duration = Duration::from_secs(60);
+const SAFETY_MAX: Duration = Duration::from_secs(8);
 /// Virtual time in which a graceful stop must be done.
 const STOP_MAX: Duration = Duration::from_secs(15);
 /// Virtual time in which connections are made again after a healing, and repairs end.
@@ -53,6 +53,7 @@ const PLANTED: &[Planted] = &[
     Planted::StrictNotWrittenBack,
     Planted::PeerReadBeforeSync,
     Planted::TimeoutSaysNo,
+    Planted::RepairMints,
     Planted::TwoFounders,
 ];
 
@@ -482,7 +483,8 @@ impl World {
         for node in 0..self.members.len() {
             let serves = self.members[node].life.as_ref().is_some_and(|life| {
                 let failed = life.failed.borrow().is_some() || life.poisoned.get();
-                !failed && self.members[node].stops_by.is_none()
+                let runs = self.members[node].host.machine.is_running();
+                !failed && runs && self.members[node].stops_by.is_none()
             });
             if !serves {
                 self.members[node].host.machine.crash();

@@ -97,7 +97,7 @@ impl Strikes {
             kinds,
             nodes,
             clients,
-            gap_ms_max: [5, 25, 100][rng.below(3) as usize],
+            gap_ms_max: [20, 50, 150][rng.below(3) as usize],
             down_ms_max: [10, 100, 1_000][rng.below(3) as usize],
             parted_ms_max: [20, 200, 2_000][rng.below(3) as usize],
             from_birth: rng.chance(0.2),

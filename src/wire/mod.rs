@@ -3,6 +3,7 @@
 pub mod codec;
 pub mod frame;
 mod generated;
+pub mod key_list;
 pub mod message;
 pub mod peer;
 

@@ -22,10 +22,19 @@ pub enum Kind {
     Forwarded = 11,
     Join = 12,
     Joined = 13,
+    Prepare = 14,
+    Promised = 15,
+    Accept = 16,
+    Accepted = 17,
+    Scan = 18,
+    Scanned = 19,
+    Filled = 20,
+    Noted = 21,
+    Learn = 22,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 13] = [
+    pub const ALL: [Kind; 22] = [
         Kind::Hello,
         Kind::Welcome,
         Kind::Refused,
@@ -39,6 +48,15 @@ impl Kind {
         Kind::Forwarded,
         Kind::Join,
         Kind::Joined,
+        Kind::Prepare,
+        Kind::Promised,
+        Kind::Accept,
+        Kind::Accepted,
+        Kind::Scan,
+        Kind::Scanned,
+        Kind::Filled,
+        Kind::Noted,
+        Kind::Learn,
     ];
 
     pub fn from_wire(number: u8) -> Option<Kind> {
@@ -75,6 +93,13 @@ pub struct Peer<'a> {
     pub named: u64,
     pub ring: &'a [u8],
     pub secret: &'a [u8],
+    pub ballot_round: u64,
+    pub ballot_node: u128,
+    pub under_round: u64,
+    pub under_node: u128,
+    pub position: u64,
+    pub position_last: u64,
+    pub more: bool,
 }
 
 impl Peer<'_> {
@@ -82,12 +107,21 @@ impl Peer<'_> {
     pub fn check(&self) -> u32 {
         let head = [self.kind as u8, self.status, self.values.into()];
         let check = crc32c_append(crc32c(&head), &self.id.to_le_bytes());
-        let parts = [self.bucket, self.key, self.object, self.frame];
-        parts.into_iter().fold(check, |check, part| {
+        let parts = [self.bucket, self.key, self.object, self.frame, self.ring];
+        let check = parts.into_iter().fold(check, |check, part| {
             crc32c_append(
                 crc32c_append(check, &(part.len() as u32).to_le_bytes()),
                 part,
             )
-        })
+        });
+        let mut tail = [0; 65];
+        tail[..8].copy_from_slice(&self.ballot_round.to_le_bytes());
+        tail[8..24].copy_from_slice(&self.ballot_node.to_le_bytes());
+        tail[24..32].copy_from_slice(&self.under_round.to_le_bytes());
+        tail[32..48].copy_from_slice(&self.under_node.to_le_bytes());
+        tail[48..56].copy_from_slice(&self.position.to_le_bytes());
+        tail[56..64].copy_from_slice(&self.position_last.to_le_bytes());
+        tail[64] = self.more.into();
+        crc32c_append(check, &tail)
     }
 }

@@ -13,6 +13,23 @@ const MUST_SEE: &[Mark] = &[
     Mark::WriteKeptSibling,
     Mark::WriteSupersededSibling,
     Mark::MintContinued,
+    Mark::JoinDroppedSibling,
+    Mark::ContextForeign,
+    Mark::Poisoned,
+    Mark::WalCut,
+    Mark::TornTail,
+    Mark::Joined,
+    Mark::Forwarded,
+    Mark::HandedOn,
+    Mark::ReadMetNews,
+    Mark::ReadWroteBack,
+    Mark::ReadRepaired,
+    Mark::Hedged,
+    Mark::StoreNotSent,
+    Mark::StoreNeeded,
+    Mark::StoreRefused,
+    Mark::OperationHeld,
+    Mark::LinkSilent,
 ];
 
 fn verdict(seed: u64) -> Verdict {

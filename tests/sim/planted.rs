@@ -15,6 +15,7 @@ const CAUGHT_ELSEWHERE: &[Planted] = &[
     Planted::RepeatedReplica,
     Planted::RepeatedOwner,
     Planted::StaleClaim,
+    Planted::FillingVotes,
 ];
 
 #[test]

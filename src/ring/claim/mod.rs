@@ -73,6 +73,7 @@ pub fn form(
         replicas,
         members,
         banned: Vec::new(),
+        filling: Vec::new(),
         owners,
     };
     // Refuses what cannot be laid out.

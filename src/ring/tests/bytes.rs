@@ -25,13 +25,14 @@ struct Golden {
 }
 
 /// The values of the golden file, in its order.
-fn golden_values() -> [RingValue; 3] {
+fn golden_values() -> [RingValue; 4] {
     let alone = RingValue {
         cluster: 1,
         epoch: RingEpoch(1),
         replicas: 3,
         members: vec![super::member(5, "")],
         banned: vec![],
+        filling: vec![],
         owners: vec![MemberIndex(0); 4],
     };
     let [mut first, mut second, mut third] = [5, 6, 1 << 100].map(|id| super::member(id, "rack-1"));
@@ -43,6 +44,7 @@ fn golden_values() -> [RingValue; 3] {
         replicas: 2,
         members: vec![first, second, third],
         banned: vec![NodeId(2), NodeId(u128::MAX)],
+        filling: vec![],
         owners: [0, 1, 0, 2, 0, 1, 2, 0].map(MemberIndex).to_vec(),
     };
     let many = RingValue {
@@ -51,7 +53,12 @@ fn golden_values() -> [RingValue; 3] {
         owners: [0, 256, 1, 255].map(MemberIndex).to_vec(),
         ..alone.clone()
     };
-    [alone, three, many]
+    let filling = RingValue {
+        replicas: 3,
+        filling: vec![NodeId(1 << 100)],
+        ..three.clone()
+    };
+    [alone, three, many, filling]
 }
 
 #[test]
@@ -96,7 +103,7 @@ fn a_ring_comes_back() {
 
 #[test]
 fn a_newer_format_is_refused_as_such() {
-    assert_eq!(decode(&[2, 0]), Err(Refused::Newer(2)));
+    assert_eq!(decode(&[3, 0]), Err(Refused::Newer(3)));
     assert_eq!(decode(&[0, 0]), Err(Refused::Malformed));
 }
 
@@ -113,6 +120,7 @@ fn the_longest_ring_fits_its_limit() {
     let value = RingValue {
         epoch: RingEpoch(u64::MAX),
         members: (0..members).map(longest).collect(),
+        filling: vec![],
         banned: (0..limits::BANNED_MAX as u128)
             .map(|id| NodeId(members + id))
             .collect(),

@@ -32,6 +32,7 @@ pub fn ring(rng: &mut Rng) -> Ring {
         epoch: RingEpoch(1),
         replicas: 3,
         banned: vec![NodeId(1 << 70)],
+        filling: vec![],
         members,
         owners,
     };

@@ -38,6 +38,7 @@ pub fn encode_peer<'b>(builder: &'b mut Builder, peer: &Peer<'_>) -> &'b [u8] {
     let id =
         |number: u128| (number != 0).then(|| fb::Id128::new(number as u64, (number >> 64) as u64));
     let (cluster, node, proof) = (id(peer.cluster), id(peer.node), id(peer.proof));
+    let (ballot_node, under_node) = (id(peer.ballot_node), id(peer.under_node));
     let arguments = fb::PeerArgs {
         kind: fb::Kind(peer.kind as u8),
         id: peer.id,
@@ -61,6 +62,13 @@ pub fn encode_peer<'b>(builder: &'b mut Builder, peer: &Peer<'_>) -> &'b [u8] {
         named: peer.named,
         ring,
         secret,
+        ballot_round: peer.ballot_round,
+        ballot_node: ballot_node.as_ref(),
+        under_round: peer.under_round,
+        under_node: under_node.as_ref(),
+        position: peer.position,
+        position_last: peer.position_last,
+        more: peer.more,
     };
     let root = fb::Peer::create(fbb, &arguments);
     fbb.finish_size_prefixed(root, Some(PEER_IDENTIFIER));
@@ -99,6 +107,13 @@ pub fn decode_peer(frame: &[u8]) -> Result<Peer<'_>, BadPeer> {
         named: table.named(),
         ring: bytes(table.ring()),
         secret: bytes(table.secret()),
+        ballot_round: table.ballot_round(),
+        ballot_node: number(table.ballot_node()),
+        under_round: table.under_round(),
+        under_node: number(table.under_node()),
+        position: table.position(),
+        position_last: table.position_last(),
+        more: table.more(),
     };
     if peer.check() != table.check() {
         return Err(BadPeer::Check);

@@ -43,6 +43,13 @@ fn every_field_comes_back() {
             named: 10,
             ring: b"ring",
             secret: b"secret",
+            ballot_round: 11,
+            ballot_node: 12,
+            under_round: 13,
+            under_node: 14,
+            position: 15,
+            position_last: u64::MAX,
+            more: true,
         };
         let frame = encode_peer(&mut builder, &all).to_vec();
         assert_eq!(decode_peer(&frame), Ok(all));

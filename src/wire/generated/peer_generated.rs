@@ -13,10 +13,10 @@ pub mod peer {
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_KIND: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_KIND: u8 = 13;
+pub const ENUM_MAX_KIND: u8 = 22;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_KIND: [Kind; 14] = [
+pub const ENUM_VALUES_KIND: [Kind; 23] = [
   Kind::Missing,
   Kind::Hello,
   Kind::Welcome,
@@ -31,6 +31,15 @@ pub const ENUM_VALUES_KIND: [Kind; 14] = [
   Kind::Forwarded,
   Kind::Join,
   Kind::Joined,
+  Kind::Prepare,
+  Kind::Promised,
+  Kind::Accept,
+  Kind::Accepted,
+  Kind::Scan,
+  Kind::Scanned,
+  Kind::Filled,
+  Kind::Noted,
+  Kind::Learn,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -52,9 +61,18 @@ impl Kind {
   pub const Forwarded: Self = Self(11);
   pub const Join: Self = Self(12);
   pub const Joined: Self = Self(13);
+  pub const Prepare: Self = Self(14);
+  pub const Promised: Self = Self(15);
+  pub const Accept: Self = Self(16);
+  pub const Accepted: Self = Self(17);
+  pub const Scan: Self = Self(18);
+  pub const Scanned: Self = Self(19);
+  pub const Filled: Self = Self(20);
+  pub const Noted: Self = Self(21);
+  pub const Learn: Self = Self(22);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 13;
+  pub const ENUM_MAX: u8 = 22;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::Missing,
     Self::Hello,
@@ -70,6 +88,15 @@ impl Kind {
     Self::Forwarded,
     Self::Join,
     Self::Joined,
+    Self::Prepare,
+    Self::Promised,
+    Self::Accept,
+    Self::Accepted,
+    Self::Scan,
+    Self::Scanned,
+    Self::Filled,
+    Self::Noted,
+    Self::Learn,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -88,6 +115,15 @@ impl Kind {
       Self::Forwarded => Some("Forwarded"),
       Self::Join => Some("Join"),
       Self::Joined => Some("Joined"),
+      Self::Prepare => Some("Prepare"),
+      Self::Promised => Some("Promised"),
+      Self::Accept => Some("Accept"),
+      Self::Accepted => Some("Accepted"),
+      Self::Scan => Some("Scan"),
+      Self::Scanned => Some("Scanned"),
+      Self::Filled => Some("Filled"),
+      Self::Noted => Some("Noted"),
+      Self::Learn => Some("Learn"),
       _ => None,
     }
   }
@@ -307,6 +343,13 @@ impl<'a> Peer<'a> {
   pub const VT_NAMED: ::flatbuffers::VOffsetT = 42;
   pub const VT_RING: ::flatbuffers::VOffsetT = 44;
   pub const VT_SECRET: ::flatbuffers::VOffsetT = 46;
+  pub const VT_BALLOT_ROUND: ::flatbuffers::VOffsetT = 48;
+  pub const VT_BALLOT_NODE: ::flatbuffers::VOffsetT = 50;
+  pub const VT_UNDER_ROUND: ::flatbuffers::VOffsetT = 52;
+  pub const VT_UNDER_NODE: ::flatbuffers::VOffsetT = 54;
+  pub const VT_POSITION: ::flatbuffers::VOffsetT = 56;
+  pub const VT_POSITION_LAST: ::flatbuffers::VOffsetT = 58;
+  pub const VT_MORE: ::flatbuffers::VOffsetT = 60;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -318,10 +361,16 @@ impl<'a> Peer<'a> {
     args: &'args PeerArgs<'args>
   ) -> ::flatbuffers::WIPOffset<Peer<'bldr>> {
     let mut builder = PeerBuilder::new(_fbb);
+    builder.add_position_last(args.position_last);
+    builder.add_position(args.position);
+    builder.add_under_round(args.under_round);
+    builder.add_ballot_round(args.ballot_round);
     builder.add_named(args.named);
     builder.add_ring_digest(args.ring_digest);
     builder.add_ring_epoch(args.ring_epoch);
     builder.add_id(args.id);
+    if let Some(x) = args.under_node { builder.add_under_node(x); }
+    if let Some(x) = args.ballot_node { builder.add_ballot_node(x); }
     if let Some(x) = args.secret { builder.add_secret(x); }
     if let Some(x) = args.ring { builder.add_ring(x); }
     if let Some(x) = args.address { builder.add_address(x); }
@@ -337,6 +386,7 @@ impl<'a> Peer<'a> {
     builder.add_timeout_ms(args.timeout_ms);
     builder.add_shards(args.shards);
     builder.add_protocol(args.protocol);
+    builder.add_more(args.more);
     builder.add_values(args.values);
     builder.add_status(args.status);
     builder.add_kind(args.kind);
@@ -498,6 +548,55 @@ impl<'a> Peer<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(Peer::VT_SECRET, None)}
   }
+  #[inline]
+  pub fn ballot_round(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Peer::VT_BALLOT_ROUND, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn ballot_node(&self) -> Option<&'a Id128> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<Id128>(Peer::VT_BALLOT_NODE, None)}
+  }
+  #[inline]
+  pub fn under_round(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Peer::VT_UNDER_ROUND, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn under_node(&self) -> Option<&'a Id128> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<Id128>(Peer::VT_UNDER_NODE, None)}
+  }
+  #[inline]
+  pub fn position(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Peer::VT_POSITION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn position_last(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Peer::VT_POSITION_LAST, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn more(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(Peer::VT_MORE, Some(false)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Peer<'_> {
@@ -528,6 +627,13 @@ impl ::flatbuffers::Verifiable for Peer<'_> {
      .visit_field::<u64>("named", Self::VT_NAMED, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("ring", Self::VT_RING, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("secret", Self::VT_SECRET, false)?
+     .visit_field::<u64>("ballot_round", Self::VT_BALLOT_ROUND, false)?
+     .visit_field::<Id128>("ballot_node", Self::VT_BALLOT_NODE, false)?
+     .visit_field::<u64>("under_round", Self::VT_UNDER_ROUND, false)?
+     .visit_field::<Id128>("under_node", Self::VT_UNDER_NODE, false)?
+     .visit_field::<u64>("position", Self::VT_POSITION, false)?
+     .visit_field::<u64>("position_last", Self::VT_POSITION_LAST, false)?
+     .visit_field::<bool>("more", Self::VT_MORE, false)?
      .finish();
     Ok(())
   }
@@ -555,6 +661,13 @@ pub struct PeerArgs<'a> {
     pub named: u64,
     pub ring: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
     pub secret: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
+    pub ballot_round: u64,
+    pub ballot_node: Option<&'a Id128>,
+    pub under_round: u64,
+    pub under_node: Option<&'a Id128>,
+    pub position: u64,
+    pub position_last: u64,
+    pub more: bool,
 }
 impl<'a> Default for PeerArgs<'a> {
   #[inline]
@@ -582,6 +695,13 @@ impl<'a> Default for PeerArgs<'a> {
       named: 0,
       ring: None,
       secret: None,
+      ballot_round: 0,
+      ballot_node: None,
+      under_round: 0,
+      under_node: None,
+      position: 0,
+      position_last: 0,
+      more: false,
     }
   }
 }
@@ -680,6 +800,34 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> PeerBuilder<'a, 'b, A> {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Peer::VT_SECRET, secret);
   }
   #[inline]
+  pub fn add_ballot_round(&mut self, ballot_round: u64) {
+    self.fbb_.push_slot::<u64>(Peer::VT_BALLOT_ROUND, ballot_round, 0);
+  }
+  #[inline]
+  pub fn add_ballot_node(&mut self, ballot_node: &Id128) {
+    self.fbb_.push_slot_always::<&Id128>(Peer::VT_BALLOT_NODE, ballot_node);
+  }
+  #[inline]
+  pub fn add_under_round(&mut self, under_round: u64) {
+    self.fbb_.push_slot::<u64>(Peer::VT_UNDER_ROUND, under_round, 0);
+  }
+  #[inline]
+  pub fn add_under_node(&mut self, under_node: &Id128) {
+    self.fbb_.push_slot_always::<&Id128>(Peer::VT_UNDER_NODE, under_node);
+  }
+  #[inline]
+  pub fn add_position(&mut self, position: u64) {
+    self.fbb_.push_slot::<u64>(Peer::VT_POSITION, position, 0);
+  }
+  #[inline]
+  pub fn add_position_last(&mut self, position_last: u64) {
+    self.fbb_.push_slot::<u64>(Peer::VT_POSITION_LAST, position_last, 0);
+  }
+  #[inline]
+  pub fn add_more(&mut self, more: bool) {
+    self.fbb_.push_slot::<bool>(Peer::VT_MORE, more, false);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> PeerBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     PeerBuilder {
@@ -719,6 +867,13 @@ impl ::core::fmt::Debug for Peer<'_> {
       ds.field("named", &self.named());
       ds.field("ring", &self.ring());
       ds.field("secret", &self.secret());
+      ds.field("ballot_round", &self.ballot_round());
+      ds.field("ballot_node", &self.ballot_node());
+      ds.field("under_round", &self.under_round());
+      ds.field("under_node", &self.under_node());
+      ds.field("position", &self.position());
+      ds.field("position_last", &self.position_last());
+      ds.field("more", &self.more());
       ds.finish()
   }
 }
