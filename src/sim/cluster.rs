@@ -5,17 +5,14 @@
 
 use super::client::{Client, Shared};
 use super::history::History;
-use super::host::{Host, Life, Told};
+use super::host::{self, Host, Life, Told};
 use super::judge::{Judge, Recovered};
 use super::nemesis::{Ending, Nemesis};
 use super::strikes::{Strike, Strikes};
 use super::workload::{Terms, Workload};
-use crate::base::limits;
 use crate::base::planted::{self, Planted};
 use crate::base::rng::Rng;
-use crate::base::units::{KIB, MIB, Nanos};
-use crate::engine::Sizes;
-use crate::node::config::Options;
+use crate::base::units::Nanos;
 use crate::replica::witness;
 use crate::runtime::disk::DiskCause;
 use crate::runtime::simulated::{Faults, Machine, Simulation};
@@ -25,7 +22,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-const PORT: u16 = 7700;
 /// Copies of a key where there are nodes enough.
 const COPIES: usize = 3;
 /// Virtual time in which a healed cluster must be ready, or all keys must have been read through one node.
@@ -176,7 +172,7 @@ impl World {
         let nodes = [3, 3, 3, 4, 5][shape.below(5) as usize];
         let clients = 3 + shape.below(4) as usize;
         let copies = COPIES.min(nodes);
-        let hosts = hosts(&simulation, &mut shape, nodes);
+        let hosts = host::ring(&simulation, &mut shape, nodes);
         let clients: Vec<Machine> = (0..clients)
             .map(|client| simulation.machine(&format!("client-{client}")))
             .collect();
@@ -574,38 +570,4 @@ impl World {
         }
         self.shared.borrow_mut().judge.on_final(&nodes);
     }
-}
-
-/// The machines of the nodes, and how each node is run.
-fn hosts(simulation: &Simulation, shape: &mut Rng, nodes: usize) -> Vec<Host> {
-    let machines: Vec<Machine> = (0..nodes)
-        .map(|node| simulation.machine(&format!("node-{node}")))
-        .collect();
-    let address = |machine: &Machine| SocketAddr::new(machine.ip(), PORT);
-    let host = |machine: &Machine| {
-        let shards = 1 + shape.below(2) as u16;
-        let options = Options {
-            listen: address(machine),
-            admin: None,
-            advertise: None,
-            join: machines.iter().map(address).collect(),
-            data: "data".into(),
-            // Small enough, now and then, that values leave the cache and are read back from the log.
-            memory_bytes: usize::from(shards) * [2 * MIB, 16 * MIB][shape.below(2) as usize],
-            value_bytes_max: 64 * KIB,
-            sizes: match shape.chance(0.75) {
-                true => Sizes::SMALL,
-                false => Sizes::default(),
-            },
-            connections_max: limits::CONNECTIONS_MAX,
-            disk_bytes: None,
-        };
-        Host {
-            machine: machine.clone(),
-            options,
-            shards,
-            credits: [2, 8, 64][shape.below(3) as usize],
-        }
-    };
-    machines.iter().map(host).collect()
 }

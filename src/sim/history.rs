@@ -5,7 +5,7 @@
 //! quorum was promised it sees, 9 what was refused never happened, and receipts that say what was asked.
 //!
 //! Of 8: the simulator knows the one order in which calls began and replies came, so it holds everybody to what a
-//! session holds itself to. A dot that v replicas have on disk must be in what any r of the N replicas say if r + v > N.
+//! session holds itself to. A dot that v replicas have on disk is in what any r of the N replicas say if r + v > N.
 
 use super::judge::{Got, Judge, Operation, Recovered, Supersedes};
 use super::reference::{Reference, Siblings, text};

@@ -1,15 +1,21 @@
 //! A node on its simulated machine: how it starts, what it tells, and what a start recovered.
 
 use super::judge::Recovered;
+use crate::base::limits;
+use crate::base::rng::Rng;
+use crate::base::units::{KIB, MIB};
 use crate::causal::context::ContextKeys;
-use crate::engine::Engine;
 use crate::engine::key::Key;
+use crate::engine::{Engine, Sizes};
 use crate::node::config::Options;
 use crate::node::{self, Announce, Seat, StartError};
 use crate::runtime::Runtime;
-use crate::runtime::simulated::Machine;
+use crate::runtime::simulated::{Machine, Simulation};
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::rc::Rc;
+
+const PORT: u16 = 7700;
 
 /// A machine that is to run a node, and how.
 pub struct Host {
@@ -79,6 +85,40 @@ impl Host {
         });
         life
     }
+}
+
+/// The machines of the nodes of a ring, and how each node is run.
+pub fn ring(simulation: &Simulation, shape: &mut Rng, nodes: usize) -> Vec<Host> {
+    let machines: Vec<Machine> = (0..nodes)
+        .map(|node| simulation.machine(&format!("node-{node}")))
+        .collect();
+    let address = |machine: &Machine| SocketAddr::new(machine.ip(), PORT);
+    let host = |machine: &Machine| {
+        let shards = 1 + shape.below(2) as u16;
+        let options = Options {
+            listen: address(machine),
+            admin: None,
+            advertise: None,
+            join: machines.iter().map(address).collect(),
+            data: "data".into(),
+            // Small enough, now and then, that values leave the cache and are read back from the log.
+            memory_bytes: usize::from(shards) * [2 * MIB, 16 * MIB][shape.below(2) as usize],
+            value_bytes_max: 64 * KIB,
+            sizes: match shape.chance(0.75) {
+                true => Sizes::SMALL,
+                false => Sizes::default(),
+            },
+            connections_max: limits::CONNECTIONS_MAX,
+            disk_bytes: None,
+        };
+        Host {
+            machine: machine.clone(),
+            options,
+            shards,
+            credits: [2, 8, 64][shape.below(3) as usize],
+        }
+    };
+    machines.iter().map(host).collect()
 }
 
 fn announce(life: &Rc<Life>, tell: &Tell) -> Rc<dyn Fn(Announce<'_>)> {
