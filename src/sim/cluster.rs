@@ -97,6 +97,9 @@ struct Member {
     struck: bool,
 }
 
+/// What each shard of each node holds.
+type Stores = BTreeMap<(usize, u16), Vec<Recovered>>;
+
 /// What the world does at a time of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Deed {
@@ -122,7 +125,7 @@ struct World {
     /// Directions in which nothing passes now.
     parted: Vec<(Machine, Machine)>,
     /// What the last start of each shard recovered.
-    stores: Rc<RefCell<BTreeMap<(usize, u16), Vec<Recovered>>>>,
+    stores: Rc<RefCell<Stores>>,
     lives: u64,
     crashes: u64,
     partitions: u64,
