@@ -108,6 +108,28 @@ table! {
         "The vote of a node that is still filling counts as that of a full one.";
     OverwriteLocalOnly, "DESIGN 5 three kinds of put",
         "An overwrite supersedes what its coordinator has seen, and does not ask others.";
+    QuorumOffByOne, "PITFALLS 3 D-k1",
+        "A request is won with one vote too few.";
+    RefusalVotes, "PITFALLS 2.4 S1",
+        "A replica that refuses a put, or is lost before it answers, counts as a vote.";
+    LwwJoin, "PITFALLS 2.1 V11",
+        "A join keeps the newest of concurrent siblings only.";
+    ForwardedTwice, "PITFALLS 2.1 V7",
+        "A request is forwarded to two replicas, and both mint.";
+    GetNotJoined, "RELIABILITY 2.3 check 8",
+        "A get answers with what its coordinator holds, though another replica has seen more.";
+    StrictNotWrittenBack, "DESIGN 5 get",
+        "A strict get replies though some of its replicas lack what it shows.";
+    PeerReadBeforeSync, "RELIABILITY 2.1 family h",
+        "A replica tells other nodes of a state that is not durable yet.";
+    TimeoutSaysNo, "RELIABILITY 2.3 check 9",
+        "A write that was minted and misses its votes by the deadline is told to have changed nothing.";
+    RepairMints, "PITFALLS 2.9 RR3",
+        "A replica that joins the state of another one gives a sibling a new dot.";
+    ContextOfAnyKey, "RELIABILITY 2.3 workloads",
+        "The context of one key is taken for another.";
+    TwoFounders, "PITFALLS 2.11 G2",
+        "Each node forms a ring of the nodes that it has met, not only the one at the lowest address.";
     StaleClaim, "DESIGN decision 12",
         "A plan that was made for an older ring is taken for this one.";
 }

@@ -19,6 +19,7 @@
 use super::version_vector::VersionVector;
 use crate::base::limits;
 use crate::base::marks::mark;
+use crate::base::planted::planted;
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::fmt;
 use std::hash::Hasher;
@@ -95,7 +96,7 @@ impl ContextKeys {
             .split_last_chunk::<MAC_BYTES>()
             .ok_or(Refused::Malformed)?;
         let signed_by = |secret: &ContextKey| equal(&secret.mac(cluster, bucket, key, body), mac);
-        if !signed_by(&self.current) {
+        if !signed_by(&self.current) && !planted!(ContextOfAnyKey) {
             if !self.previous.as_ref().is_some_and(signed_by) {
                 mark!(ContextForeign);
                 return Err(Refused::Foreign);

@@ -7,6 +7,7 @@
 use super::dot::Dot;
 use super::version_vector::VersionVector;
 use crate::base::marks::mark;
+use crate::base::planted::planted;
 use crate::base::units::UnixMillis;
 use std::cmp::Ordering;
 
@@ -107,6 +108,10 @@ impl<V: Clone> Object<V> {
             }
         }
         self.siblings = joined;
+        if planted!(LwwJoin) {
+            let newest = self.siblings.iter().map(|s| (s.written, s.dot)).max();
+            self.siblings.retain(|s| Some((s.written, s.dot)) == newest);
+        }
         self.vector.join(&other.vector);
         assert!(self.is_sound());
     }

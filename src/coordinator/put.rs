@@ -56,7 +56,10 @@ impl Put {
 
     pub fn on_deadline(&self) -> Verdict {
         Verdict {
-            status: Status::Timeout,
+            status: match planted!(TimeoutSaysNo) {
+                true => Status::QuorumUnavailable,
+                false => Status::Timeout,
+            },
             receipt: Some(self.all.receipt()),
         }
     }

@@ -8,6 +8,7 @@
 
 use crate::base::checksum::xxh3_64;
 use crate::base::limits;
+use crate::base::planted::planted;
 use crate::ring::claim;
 use crate::ring::member::{Member, NodeId};
 use crate::ring::owners::{Ring, Unsound};
@@ -188,7 +189,8 @@ impl Formation {
     }
 
     fn next(&self) -> Next {
-        if !self.is_founder() || self.met_ring || !self.missing().is_empty() {
+        let forms = self.is_founder() || planted!(TwoFounders);
+        if !forms || self.met_ring || !self.missing().is_empty() {
             return Next::Wait;
         }
         let candidates = self.met.values().chain([&self.own]);

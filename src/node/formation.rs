@@ -278,9 +278,12 @@ fn answer(frame: &[u8]) -> Result<Answer, String> {
 fn reply(builder: &mut codec::Builder, inbox: &[u8], formation: &Formation) -> Option<Vec<u8>> {
     let is_peer = frame::is_of_peer(inbox);
     let identifier = [REQUEST_IDENTIFIER, PEER_IDENTIFIER][usize::from(is_peer)];
-    if let Split::NeedMore { .. } = frame::split(inbox, identifier, STRANGER_FRAME_BYTES_MAX) {
-        return None;
-    }
+    // More may have come than the first request.
+    let first = match frame::split(inbox, identifier, STRANGER_FRAME_BYTES_MAX) {
+        Split::NeedMore { .. } => return None,
+        Split::Frame { len } => &inbox[..len],
+        Split::Bad(_) => inbox,
+    };
     if is_peer {
         let joined = introduction(Kind::Joined, formation);
         return Some(codec::encode_peer(builder, &joined.peer()).to_vec());
@@ -290,7 +293,10 @@ fn reply(builder: &mut codec::Builder, inbox: &[u8], formation: &Formation) -> O
         "this node waits for the others of its ring: {}; start them",
         missing.join(", ")
     );
-    let id = codec::decode_request(inbox, codec::RequestLimits::default()).map_or(0, |r| r.id);
+    let id = match codec::decode_request(first, codec::RequestLimits::default()) {
+        Ok(request) => request.id,
+        Err(bad) => bad.id.unwrap_or(0),
+    };
     let reply = Reply {
         id,
         status: Some(Status::NotReady),

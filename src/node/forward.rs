@@ -9,6 +9,7 @@ use super::flights::{Answer, Replicas};
 use super::shard::{Shard, SharedShard, TOO_MANY};
 use super::waiters::{Asker, ReplyTo};
 use crate::base::marks::mark;
+use crate::base::planted::planted;
 use crate::coordinator::quorum::Quorum;
 use crate::engine::key::{Key, KeyRef};
 use crate::ring::position::Position;
@@ -82,7 +83,12 @@ async fn run(on: Coordinated, asker: Asker, frame: Vec<u8>) {
     let ended = loop {
         if !sent {
             match left.find(|&replica| on.ask(replica, &ask)) {
-                Some(_) => sent = true,
+                Some(_) => {
+                    sent = true;
+                    if planted!(ForwardedTwice) {
+                        left.find(|&replica| on.ask(replica, &ask));
+                    }
+                }
                 None => break on.not_reached(),
             }
         }

@@ -9,6 +9,7 @@ use super::shard::{Shard, SharedShard};
 use super::waiters::{Asker, ReplyTo};
 use crate::base::limits::REPAIRS_MAX;
 use crate::base::marks::mark;
+use crate::base::planted::planted;
 use crate::causal::version_vector::VersionVector;
 use crate::coordinator::get::Get;
 use crate::coordinator::tally::Outcome;
@@ -119,7 +120,7 @@ impl Reading {
     async fn gather(&self, get: &mut Get) -> Result<Option<Rc<Entry>>, Ended> {
         let mut own = self.ask_enough(get).await?;
         let ahead = get.ahead_of(&vector(&own));
-        if !ahead.is_empty() {
+        if !ahead.is_empty() && !planted!(GetNotJoined) {
             mark!(ReadMetNews);
             self.catch_up(&ahead).await?;
             self.on.ask_own();
@@ -129,7 +130,7 @@ impl Reading {
             }
         }
         let behind = self.behind(get, &own);
-        if self.strict && !behind.is_empty() {
+        if self.strict && !behind.is_empty() && !planted!(StrictNotWrittenBack) {
             mark!(ReadWroteBack);
             self.on.bring_up_to_date(&behind).await?;
         }

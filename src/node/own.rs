@@ -67,14 +67,16 @@ pub fn read_now(shard: &Shard, key: KeyRef<'_>) -> Option<Result<Option<Rc<Entry
     let found = found(engine.lookup(key))?;
     let pending = |entry: &Rc<Entry>| entry.group > engine.durable_group();
     let waits = matches!(&found, Ok(Some(entry)) if pending(entry));
-    (!waits).then_some(found)
+    (!waits || planted!(PeerReadBeforeSync)).then_some(found)
 }
 
 /// What is held of a key; on return it is durable.
 pub async fn read(shared: &SharedShard, key: &Key) -> Result<Option<Rc<Entry>>, Refused> {
     let engine = engine(&shared.borrow())?;
     let entry = newest(&engine, key.as_ref()).await?;
-    if let Some(entry) = &entry {
+    if let Some(entry) = &entry
+        && !planted!(PeerReadBeforeSync)
+    {
         until_durable(shared, entry.group).await?;
     }
     Ok(entry)
@@ -170,8 +172,14 @@ async fn store_in_turn(
             Status::TooManySiblings,
             "joined with what is there the key would have more siblings or writers than can be stored",
         )),
-        Joined::Store(joined) => {
+        Joined::Store(mut joined) => {
             mark!(Joined);
+            if planted!(RepairMints)
+                && let Some(first) = joined.siblings.first_mut()
+            {
+                first.dot.counter += 1;
+                joined.vector.add(first.dot);
+            }
             let mine = known.and_then(|entry| entry.mine);
             let group = engine.append(key.as_ref(), known, joined, mine, now)?;
             Ok(Some(group))

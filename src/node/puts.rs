@@ -376,7 +376,12 @@ impl Writing {
                 Some(Answer::Stored { replica, .. } | Answer::Refused { replica, .. }) => {
                     mark!(StoreRefused);
                     open -= 1;
-                    self.settle(&mut verdict, put.on_unsure(replica < on.full));
+                    let is_full = replica < on.full;
+                    let told = match planted!(RefusalVotes) {
+                        true => put.on_vote(is_full),
+                        false => put.on_unsure(is_full),
+                    };
+                    self.settle(&mut verdict, told);
                 }
                 Some(_) => {}
             }

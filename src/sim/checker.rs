@@ -4,54 +4,27 @@
 //! exactly those of the dumb twin, 9 what was refused never happened. One node's log is one order, so 1, 2, 3 and 9
 //! are one rule: after a crash the store equals the twin at a prefix that holds all that was shown.
 
+use super::judge::{Operation, Recovered, Seen, Supersedes};
 use super::model::{KeyState, Model, Step};
 use crate::causal::dot::Dot;
 use crate::causal::version_vector::VersionVector;
 use crate::replica::witness::Minted;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What a write asked for, as its client knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Supersedes {
-    /// The dots that the context's get had seen.
-    Seen(BTreeSet<Dot>),
-    Everything,
-    /// Refused if a value is there.
-    Nothing,
-}
-
+/// An operation and what became of its tries.
 #[derive(Clone, Debug)]
-pub struct Operation {
-    pub key: Vec<u8>,
-    pub deletes: bool,
-    pub supersedes: Supersedes,
+struct Asked {
+    operation: Operation,
     /// A reply said that nothing was changed.
-    pub refused: bool,
+    refused: bool,
     /// Asked once only, so a refusal speaks for the operation.
-    pub tries: u32,
-}
-
-/// One sibling as a client saw it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
-    pub dot: Dot,
-    pub operation: u128,
-    /// The bytes are those that the operation put.
-    pub intact: bool,
-}
-
-/// The state of one key as a start recovered it.
-#[derive(Clone, Debug)]
-pub struct Recovered {
-    pub key: Vec<u8>,
-    pub siblings: BTreeMap<Dot, u128>,
-    pub vector: VersionVector,
+    tries: u32,
 }
 
 #[derive(Debug, Default)]
 pub struct Checker {
     model: Model,
-    operations: BTreeMap<u128, Operation>,
+    operations: BTreeMap<u128, Asked>,
     /// Steps of each operation that are still in the model.
     steps: BTreeMap<u128, Vec<usize>>,
     /// Every dot ever minted for a key, lost ones too.
@@ -78,7 +51,12 @@ impl Checker {
 
     /// A client sends a write. The same id again is a retry.
     pub fn on_call(&mut self, id: u128, operation: Operation) {
-        self.operations.entry(id).or_insert(operation).tries += 1;
+        let asked = self.operations.entry(id).or_insert(Asked {
+            operation,
+            refused: false,
+            tries: 0,
+        });
+        asked.tries += 1;
     }
 
     /// The shard appended a mint.
@@ -119,12 +97,12 @@ impl Checker {
             );
         }
         let nothing_there = self.shown(&state).is_empty();
-        let context = match &asked.supersedes {
-            Supersedes::Seen(seen) => seen,
-            Supersedes::Everything => &state.seen,
-            Supersedes::Nothing => &state.seen,
+        let supersedes = &asked.operation.supersedes;
+        let context = match supersedes {
+            Supersedes::Seen(vector) => &expand(vector),
+            Supersedes::Everything | Supersedes::Nothing => &state.seen,
         };
-        if asked.supersedes == Supersedes::Nothing && !nothing_there {
+        if *supersedes == Supersedes::Nothing && !nothing_there {
             self.violation(
                 "7 siblings",
                 format!("{operation:x} was if-absent and met a value"),
@@ -170,14 +148,14 @@ impl Checker {
         self.shown_of_key.get(key).copied()
     }
 
-    /// A get was answered; `context` is what its token says. Returns the dots that the context stands for.
+    /// A get was answered; `context` is what its token says.
     pub fn on_get(
         &mut self,
         key: &[u8],
         oldest: Option<usize>,
         siblings: &[Seen],
         context: &VersionVector,
-    ) -> BTreeSet<Dot> {
+    ) {
         if let Some(broken) = siblings.iter().find(|s| !s.intact) {
             self.violation(
                 "2 phantom",
@@ -202,7 +180,6 @@ impl Checker {
                 self.violation("2 phantom or 3 resurrection", what);
             }
         }
-        seen
     }
 
     /// A start has replayed its log; from now on mints are those of a new life.
@@ -264,7 +241,7 @@ impl Checker {
 
     /// The siblings that a get shows: no tombstones.
     fn shown(&self, state: &KeyState) -> BTreeMap<Dot, u128> {
-        let deletes = |id: &u128| self.operations.get(id).is_some_and(|o| o.deletes);
+        let deletes = |id: &u128| self.operations.get(id).is_some_and(|o| o.operation.deletes);
         state
             .siblings
             .iter()

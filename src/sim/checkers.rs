@@ -1,12 +1,12 @@
 //! A checker for each shard of the node: each has a log, a life and a list of mints of its own.
 
-use super::checker::{Checker, Operation, Recovered, Seen};
-use crate::causal::dot::Dot;
-use crate::causal::version_vector::VersionVector;
+use super::checker::Checker;
+use super::judge::{Got, Judge, Operation, Recovered};
 use crate::replica::witness::Minted;
 use crate::ring::position::Position;
 use crate::ring::shard_map::ShardMap;
-use std::collections::{BTreeMap, BTreeSet};
+use crate::wire::message::Receipt;
+use std::collections::BTreeMap;
 
 pub struct Checkers {
     virtual_nodes: u32,
@@ -14,7 +14,7 @@ pub struct Checkers {
     of_shard: Vec<Checker>,
     /// The shard of each operation's key.
     shards: BTreeMap<u128, usize>,
-    pub violations: Vec<String>,
+    violations: Vec<String>,
 }
 
 impl Checkers {
@@ -41,54 +41,6 @@ impl Checkers {
         verdict
     }
 
-    pub fn mints(&self) -> usize {
-        self.of_shard.iter().map(Checker::mints).sum()
-    }
-
-    pub fn keys(&self) -> Vec<Vec<u8>> {
-        self.of_shard.iter().flat_map(Checker::keys).collect()
-    }
-
-    pub fn on_call(&mut self, id: u128, operation: Operation) {
-        let shard = self.shard(&operation.key);
-        self.shards.insert(id, shard);
-        self.judge(shard, |checker| checker.on_call(id, operation));
-    }
-
-    pub fn on_minted(&mut self, minted: Minted) {
-        let shard = self.shard(&minted.key);
-        self.judge(shard, |checker| checker.on_minted(minted));
-    }
-
-    pub fn on_acked(&mut self, id: u128) {
-        if let Some(&shard) = self.shards.get(&id) {
-            self.judge(shard, |checker| checker.on_acked(id));
-        }
-    }
-
-    pub fn on_refused(&mut self, id: u128) {
-        if let Some(&shard) = self.shards.get(&id) {
-            self.judge(shard, |checker| checker.on_refused(id));
-        }
-    }
-
-    pub fn on_get_called(&self, key: &[u8]) -> Option<usize> {
-        self.of_shard[self.shard(key)].on_get_called(key)
-    }
-
-    pub fn on_get(
-        &mut self,
-        key: &[u8],
-        oldest: Option<usize>,
-        siblings: &[Seen],
-        context: &VersionVector,
-    ) -> BTreeSet<Dot> {
-        let shard = self.shard(key);
-        self.judge(shard, |checker| {
-            checker.on_get(key, oldest, siblings, context)
-        })
-    }
-
     /// A shard has replayed its log; what it holds is its own.
     pub fn on_recovered(&mut self, shard: u16, store: Vec<Recovered>) {
         let shard = usize::from(shard);
@@ -101,5 +53,60 @@ impl Checkers {
             }
         }
         self.judge(shard, |checker| checker.on_recovered(store));
+    }
+}
+
+impl Judge for Checkers {
+    /// The oldest step that a get may see.
+    type Floor = Option<usize>;
+
+    fn on_minted(&mut self, minted: Minted) {
+        let shard = self.shard(&minted.key);
+        self.judge(shard, |checker| checker.on_minted(minted));
+    }
+
+    fn on_call(&mut self, id: u128, operation: Operation) {
+        let shard = self.shard(&operation.key);
+        self.shards.insert(id, shard);
+        self.judge(shard, |checker| checker.on_call(id, operation));
+    }
+
+    fn on_acked(&mut self, id: u128, _receipt: Receipt) {
+        if let Some(&shard) = self.shards.get(&id) {
+            self.judge(shard, |checker| checker.on_acked(id));
+        }
+    }
+
+    fn on_refused(&mut self, id: u128) {
+        if let Some(&shard) = self.shards.get(&id) {
+            self.judge(shard, |checker| checker.on_refused(id));
+        }
+    }
+
+    fn on_get_called(&self, key: &[u8]) -> Option<usize> {
+        self.of_shard[self.shard(key)].on_get_called(key)
+    }
+
+    fn on_get(&mut self, got: Got<'_>, oldest: &Option<usize>) {
+        let shard = self.shard(got.key);
+        self.judge(shard, |checker| {
+            checker.on_get(got.key, *oldest, got.siblings, got.context);
+        });
+    }
+
+    fn violation(&mut self, what: String) {
+        self.violations.push(what);
+    }
+
+    fn violations(&self) -> &[String] {
+        &self.violations
+    }
+
+    fn mints(&self) -> usize {
+        self.of_shard.iter().map(Checker::mints).sum()
+    }
+
+    fn keys(&self) -> Vec<Vec<u8>> {
+        self.of_shard.iter().flat_map(Checker::keys).collect()
     }
 }

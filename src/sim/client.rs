@@ -1,8 +1,7 @@
 //! One simulated client: a connection, a few requests at a time, and an exact memory of what it was told.
 
-use super::checker::{Operation, Seen, Supersedes};
-use super::checkers::Checkers;
-use super::workload::{Action, How, Remembered, Workload, value_of};
+use super::judge::{Got, Judge, Operation, Seen, Supersedes};
+use super::workload::{Action, How, Remembered, Terms, Workload, value_of};
 use crate::base::limits;
 use crate::base::rng::Rng;
 use crate::causal::context::ContextKeys;
@@ -22,8 +21,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 /// What all clients of a world share.
-pub struct Shared {
-    pub checker: Checkers,
+pub struct Shared<J: Judge> {
+    pub judge: J,
     pub workload: Workload,
     /// Of the cluster under test: the checker reads contexts with them.
     pub keys: Option<(u128, ContextKeys)>,
@@ -36,32 +35,34 @@ pub struct Shared {
     pub statuses: BTreeMap<u8, u64>,
 }
 
-impl Shared {
+impl<J: Judge> Shared<J> {
     /// Tells the checker what was minted since the last call: always before it hears of what came of it.
     pub fn drain_witness(&mut self) {
         for minted in witness::take() {
-            self.checker.on_minted(minted);
+            self.judge.on_minted(minted);
         }
     }
 }
 
 /// A request that has no reply yet.
-struct Pending {
+struct Pending<F> {
     action: Action,
     /// Of a write.
     operation: u128,
-    /// Of a get: the oldest step it may see.
-    oldest: Option<usize>,
+    /// Of a get: what it must not fall behind.
+    floor: Option<F>,
 }
 
-pub struct Client {
+pub struct Client<J: Judge> {
     runtime: Runtime,
     net: Net,
-    server: SocketAddr,
-    shared: Rc<RefCell<Shared>>,
+    /// One of them is asked at a time.
+    servers: Vec<SocketAddr>,
+    server: usize,
+    shared: Rc<RefCell<Shared<J>>>,
     rng: Rng,
     remembered: Vec<Remembered>,
-    pending: BTreeMap<u64, Pending>,
+    pending: BTreeMap<u64, Pending<J::Floor>>,
     next_id: u64,
     inbox: Vec<u8>,
     /// Writes whose outcome is unknown, to be tried again under the same operation id.
@@ -73,17 +74,18 @@ pub struct Client {
     alone: bool,
 }
 
-impl Client {
+impl<J: Judge> Client<J> {
     pub fn new(
         runtime: Runtime,
-        server: SocketAddr,
-        shared: Rc<RefCell<Shared>>,
+        servers: Vec<SocketAddr>,
+        shared: Rc<RefCell<Shared<J>>>,
         rng: Rng,
-    ) -> Client {
+    ) -> Client<J> {
         Client {
             net: runtime.net(),
             runtime,
-            server,
+            servers,
+            server: 0,
             shared,
             rng,
             remembered: Vec::new(),
@@ -100,6 +102,7 @@ impl Client {
     /// Works until the world has done its operations.
     pub async fn run(mut self) {
         while self.shared.borrow().operations_left > 0 {
+            self.move_on();
             if let Some(connection) = self.connect().await {
                 self.work(connection).await;
                 self.disconnect(connection);
@@ -109,15 +112,22 @@ impl Client {
         }
     }
 
-    /// Reads every key until each has been answered with its state.
-    pub async fn read_all(mut self, keys: Vec<Vec<u8>>) {
+    /// To another server, if there is one: its connection broke, or it has had enough of this one.
+    fn move_on(&mut self) {
+        if self.servers.len() > 1 {
+            self.server = self.rng.below(self.servers.len() as u64) as usize;
+        }
+    }
+
+    /// Reads every key from the first server until each has been answered with its state.
+    pub async fn read_all(mut self, keys: Vec<Vec<u8>>, terms: Terms) {
         self.alone = true;
         let mut left: VecDeque<Vec<u8>> = keys.into();
         while let Some(key) = left.front().cloned() {
             let answered = self.shared.borrow().gets_answered;
             if let Some(connection) = self.connect().await {
                 let mut bytes = Vec::new();
-                self.encode(0, Action::Get { key }, &mut bytes);
+                self.encode(0, Action::Get { key, terms }, &mut bytes);
                 self.exchange(connection, bytes).await;
                 self.disconnect(connection);
             }
@@ -130,7 +140,7 @@ impl Client {
     }
 
     async fn connect(&mut self) -> Option<ConnectionId> {
-        let connection = self.net.connect(self.server);
+        let connection = self.net.connect(self.servers[self.server]);
         let mut events = Vec::new();
         loop {
             let wait = self.net.events(&mut events);
@@ -196,6 +206,9 @@ impl Client {
             if self.rng.chance(0.2) {
                 let pause = self.rng.below(3_000);
                 self.runtime.sleep(Duration::from_micros(pause)).await;
+            }
+            if self.servers.len() > 1 && self.rng.chance(0.05) {
+                return;
             }
         }
     }
@@ -270,11 +283,8 @@ impl Client {
     }
 
     fn violation(&self, what: String) {
-        self.shared
-            .borrow_mut()
-            .checker
-            .violations
-            .push(format!("wire: {what}"));
+        let what = format!("wire: {what}");
+        self.shared.borrow_mut().judge.violation(what);
     }
 
     fn encode(&mut self, operation: u128, action: Action, out: &mut Vec<u8>) {
@@ -287,19 +297,22 @@ impl Client {
         };
         let mut shared = self.shared.borrow_mut();
         let value;
-        let oldest = match &action {
-            Action::Get { key } => {
+        let floor = match &action {
+            Action::Get { key, terms } => {
                 request.key = key;
-                shared.checker.on_get_called(key)
+                ask(&mut request, *terms);
+                Some(shared.judge.on_get_called(key))
             }
             Action::Write {
                 key,
+                terms,
                 deletes,
                 how,
                 value_bytes,
             } => {
                 request.op = if *deletes { Op::Delete } else { Op::Put };
                 request.key = key;
+                ask(&mut request, *terms);
                 request.operation = OperationId(operation);
                 value = value_of(operation, if *deletes { 0 } else { *value_bytes });
                 request.value = &value;
@@ -321,10 +334,9 @@ impl Client {
                     key: key.clone(),
                     deletes: *deletes,
                     supersedes,
-                    refused: false,
-                    tries: 0,
+                    terms: *terms,
                 };
-                shared.checker.on_call(operation, asked);
+                shared.judge.on_call(operation, asked);
                 None
             }
         };
@@ -335,7 +347,7 @@ impl Client {
             Pending {
                 action,
                 operation,
-                oldest,
+                floor,
             },
         );
     }
@@ -355,11 +367,11 @@ impl Client {
         *shared.statuses.entry(status as u8).or_default() += 1;
         let late = matches!(
             status,
-            Status::Overloaded | Status::NotReady | Status::Timeout
+            Status::Overloaded | Status::NotReady | Status::QuorumUnavailable | Status::Timeout
         );
         if self.alone && late {
             let what = format!("liveness: a healed node with one client answered {status:?}");
-            shared.checker.violations.push(what);
+            shared.judge.violation(what);
         }
         let done = status.advice() == Advice::Done;
         if status.advice() == Advice::Retry {
@@ -369,10 +381,13 @@ impl Client {
         } else {
             shared.operations_done += 1;
         }
+        let receipt = reply.receipt.unwrap_or_default();
         match pending.action {
-            Action::Get { key } if done => {
+            Action::Get { key, terms } if done => {
                 shared.gets_answered += 1;
-                self.on_get(&mut shared, key, pending.oldest, reply);
+                if let Some(floor) = pending.floor {
+                    self.on_get(&mut shared, key, terms, &floor, reply);
+                }
             }
             Action::Get { .. } => {}
             Action::Write {
@@ -381,12 +396,12 @@ impl Client {
             } if status != Status::ContextRefused => {
                 if done {
                     let what = "7 siblings: a context of another key was taken";
-                    shared.checker.violations.push(what.into());
+                    shared.judge.violation(what.into());
                 }
             }
             Action::Write { .. } => match status.advice() {
-                Advice::Done => shared.checker.on_acked(pending.operation),
-                Advice::Retry | Advice::DoNotRetry => shared.checker.on_refused(pending.operation),
+                Advice::Done => shared.judge.on_acked(pending.operation, receipt),
+                Advice::Retry | Advice::DoNotRetry => shared.judge.on_refused(pending.operation),
                 Advice::Unknown => {}
             },
         }
@@ -394,9 +409,10 @@ impl Client {
 
     fn on_get(
         &mut self,
-        shared: &mut Shared,
+        shared: &mut Shared<J>,
         key: Vec<u8>,
-        oldest: Option<usize>,
+        terms: Terms,
+        floor: &J::Floor,
         reply: &ReplyView<'_>,
     ) {
         let siblings: Vec<Seen> = reply
@@ -423,21 +439,30 @@ impl Client {
         };
         let vector = match keys.open(*cluster, b"", &key, reply.context) {
             Ok(vector) => vector,
-            Err(why) => {
-                return shared
-                    .checker
-                    .violations
-                    .push(format!("a context is bad: {why}"));
-            }
+            Err(why) => return shared.judge.violation(format!("a context is bad: {why}")),
         };
-        let seen = shared.checker.on_get(&key, oldest, &siblings, &vector);
+        let got = Got {
+            key: &key,
+            terms,
+            siblings: &siblings,
+            context: &vector,
+            receipt: reply.receipt.unwrap_or_default(),
+        };
+        shared.judge.on_get(got, floor);
         self.remembered.push(Remembered {
             key,
             token: reply.context.to_vec(),
-            seen,
+            seen: vector,
         });
         if self.remembered.len() > 40 {
             self.remembered.remove(0);
         }
     }
+}
+
+fn ask(request: &mut Request<'_>, terms: Terms) {
+    request.read_quorum = terms.read;
+    request.write_quorum = terms.write;
+    request.strict = terms.strict;
+    request.timeout_ms = terms.timeout_ms;
 }

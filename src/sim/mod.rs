@@ -3,9 +3,15 @@
 pub mod checker;
 pub mod checkers;
 pub mod client;
+pub mod cluster;
+pub mod history;
+pub mod host;
 pub mod hostile;
+pub mod judge;
 pub mod model;
 pub mod nemesis;
+pub mod reference;
 pub mod storage;
+pub mod strikes;
 pub mod workload;
 pub mod world;

@@ -2,21 +2,31 @@
 //! contexts, deletes and re-creation, retries under the same operation id.
 
 use crate::base::rng::Rng;
-use crate::causal::dot::Dot;
-use std::collections::BTreeSet;
+use crate::causal::version_vector::VersionVector;
 
 /// One thing a client does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     Get {
         key: Vec<u8>,
+        terms: Terms,
     },
     Write {
         key: Vec<u8>,
+        terms: Terms,
         deletes: bool,
         how: How,
         value_bytes: usize,
     },
+}
+
+/// The votes and the time that a request asks for; zero is the node's default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    pub read: u8,
+    pub write: u8,
+    pub strict: bool,
+    pub timeout_ms: u32,
 }
 
 /// What a write supersedes.
@@ -36,7 +46,17 @@ pub enum How {
 pub struct Remembered {
     pub key: Vec<u8>,
     pub token: Vec<u8>,
-    pub seen: BTreeSet<Dot>,
+    pub seen: VersionVector,
+}
+
+/// How the requests of one seed choose their terms.
+#[derive(Clone, Copy, Debug)]
+struct Choices {
+    copies: u8,
+    /// How often each of the terms is other than the default.
+    votes: f64,
+    strict: f64,
+    hasty: f64,
 }
 
 /// The switches of one seed: swarm testing turns kinds of actions up, down and off.
@@ -48,6 +68,8 @@ pub struct Workload {
     deletes: f64,
     value_bytes_max: usize,
     weights: [u64; 5],
+    /// None: a ring of one has no votes to choose from.
+    choices: Option<Choices>,
 }
 
 impl Workload {
@@ -71,6 +93,31 @@ impl Workload {
                 false => [16, 200, 5_000, 40_000][rng.below(4) as usize],
             },
             weights,
+            choices: None,
+        }
+    }
+
+    /// The same for a ring where a key has so many copies: values are small, since each is sent that often, and few
+    /// writes are made to be refused.
+    pub fn draw_for_ring(rng: &mut Rng, copies: u8) -> Workload {
+        let alone = Workload::draw(rng);
+        let [context, foreign, concurrent, absent, overwrite] = alone.weights;
+        Workload {
+            weights: [
+                context,
+                foreign.min(1),
+                concurrent,
+                absent.min(2),
+                overwrite,
+            ],
+            value_bytes_max: [16, 200, 3_000][rng.below(3) as usize],
+            choices: Some(Choices {
+                copies,
+                votes: [0.0, 0.3, 0.9][rng.below(3) as usize],
+                strict: [0.0, 0.5, 1.0][rng.below(3) as usize],
+                hasty: [0.0, 0.0, 0.2][rng.below(3) as usize],
+            }),
+            ..alone
         }
     }
 
@@ -81,7 +128,8 @@ impl Workload {
     pub fn next(&self, rng: &mut Rng, remembered: &[Remembered]) -> Action {
         let key = self.key(rng);
         if rng.chance(self.gets) {
-            return Action::Get { key };
+            let terms = self.terms(rng);
+            return Action::Get { key, terms };
         }
         let how = self.how(rng, &key, remembered);
         let deletes = rng.chance(self.deletes) && how != How::IfAbsent;
@@ -89,11 +137,34 @@ impl Workload {
             true => rng.below(70) as usize,
             false => rng.below(self.value_bytes_max as u64 + 1) as usize,
         };
+        let terms = self.terms(rng);
         Action::Write {
             key,
+            terms,
             deletes,
             how,
             value_bytes,
+        }
+    }
+
+    fn terms(&self, rng: &mut Rng) -> Terms {
+        let Some(choices) = self.choices else {
+            return Terms::default();
+        };
+        let votes = |rng: &mut Rng| match rng.chance(choices.votes) {
+            // Once in a while more than there are.
+            true if rng.chance(0.01) => choices.copies + 1,
+            true => 1 + rng.below(u64::from(choices.copies)) as u8,
+            false => 0,
+        };
+        Terms {
+            read: votes(rng),
+            write: votes(rng),
+            strict: rng.chance(choices.strict),
+            timeout_ms: match rng.chance(choices.hasty) {
+                true => 5 + rng.below(300) as u32,
+                false => 0,
+            },
         }
     }
 

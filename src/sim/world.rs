@@ -3,24 +3,22 @@
 //! Safety first: lives follow each other under faults until the clients' operations are done. Then the world is
 //! healed and every key is read back.
 
-use super::checker::Recovered;
 use super::checkers::Checkers;
 use super::client::{Client, Shared};
+use super::host::{Host, Life, Told};
+use super::judge::Judge;
 use super::nemesis::{Ending, Nemesis};
-use super::workload::Workload;
+use super::workload::{Terms, Workload};
 use crate::base::limits;
 use crate::base::planted::{self, Planted};
 use crate::base::rng::Rng;
 use crate::base::units::{KIB, MIB, Nanos};
-use crate::engine::key::Key;
-use crate::engine::{Engine, Sizes};
+use crate::engine::Sizes;
 use crate::node::config::Options;
-use crate::node::{self, Announce, Seat, StartError};
 use crate::replica::witness;
-use crate::runtime::Runtime;
 use crate::runtime::disk::DiskCause;
-use crate::runtime::simulated::{Faults, Machine, Simulation};
-use std::cell::{Cell, RefCell};
+use crate::runtime::simulated::{Faults, Simulation};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -63,29 +61,15 @@ impl Verdict {
 
 struct World {
     simulation: Simulation,
-    node: Machine,
-    shared: Rc<RefCell<Shared>>,
+    host: Host,
+    shared: Rc<RefCell<Shared<Checkers>>>,
     nemesis: Nemesis,
     rng: Rng,
     lives: u64,
     /// In which the operations must be done; the shortest ones do but a few of them.
     lives_max: u64,
-    options: Options,
-    shards: u16,
-    /// Of asks for each ordered pair of shards: few enough, now and then, to run out.
-    credits: u32,
     /// No more faults.
     healed: bool,
-}
-
-/// How one life of the node goes on.
-#[derive(Default)]
-struct Life {
-    /// Shards that serve.
-    ready: Cell<u16>,
-    poisoned: Cell<bool>,
-    /// Why it did not start.
-    failed: RefCell<Option<String>>,
 }
 
 pub fn run(plan: &Plan) -> Verdict {
@@ -102,11 +86,11 @@ pub fn run(plan: &Plan) -> Verdict {
     let shared = world.shared.borrow();
     Verdict {
         seed: plan.seed,
-        violations: shared.checker.violations.clone(),
+        violations: shared.judge.violations().to_vec(),
         trace_hash: world.simulation.trace_hash(),
         trace_steps: world.simulation.trace_steps(),
         operations: shared.operations_done,
-        mints: shared.checker.mints(),
+        mints: shared.judge.mints(),
         lives: world.lives,
         statuses: shared.statuses.clone(),
         virtual_time: world.simulation.now(),
@@ -121,7 +105,7 @@ impl World {
         let mut shape = Rng::stream(plan.seed, "shards", 0);
         let shards = [1, 2, 2, 3][shape.below(4) as usize];
         let shared = Shared {
-            checker: Checkers::new(limits::VIRTUAL_NODES_DEFAULT, shards),
+            judge: Checkers::new(limits::VIRTUAL_NODES_DEFAULT, shards),
             workload: Workload::draw(&mut Rng::stream(plan.seed, "workload", 0)),
             keys: None,
             operations_left: plan.operations,
@@ -151,17 +135,21 @@ impl World {
             connections_max: limits::CONNECTIONS_MAX,
             disk_bytes: None,
         };
+        let host = Host {
+            machine: node,
+            options,
+            shards,
+            // Few enough, now and then, to run out.
+            credits: [2, 8, 64][shape.below(3) as usize],
+        };
         World {
             simulation,
-            node,
+            host,
             shared: Rc::new(RefCell::new(shared)),
             nemesis,
             rng,
             lives: 0,
             lives_max: 100 + 2 * plan.operations,
-            options,
-            shards,
-            credits: [2, 8, 64][shape.below(3) as usize],
             healed: false,
         }
     }
@@ -169,15 +157,15 @@ impl World {
     fn start_clients(&mut self) {
         for index in 0..CLIENTS {
             let machine = self.simulation.machine(&format!("client-{index}"));
-            let (server, shared) = (self.options.listen, self.shared.clone());
+            let (servers, shared) = (vec![self.host.options.listen], self.shared.clone());
             let rng = Rng::stream(self.rng.u64(), "client", index);
-            machine.start(|runtime| Client::new(runtime, server, shared, rng).run());
+            machine.start(|runtime| Client::new(runtime, servers, shared, rng).run());
         }
     }
 
     fn working(&self) -> bool {
         self.shared.borrow().operations_left > 0
-            && self.shared.borrow().checker.violations.is_empty()
+            && self.shared.borrow().judge.violations().is_empty()
     }
 
     fn live_and_die(&mut self) {
@@ -196,7 +184,7 @@ impl World {
             let shared = self.shared.clone();
             let stays = || {
                 let shared = shared.borrow();
-                shared.operations_left == 0 || !shared.checker.violations.is_empty()
+                shared.operations_left == 0 || !shared.judge.violations().is_empty()
             };
             self.simulation.run_until(stays, length);
             self.end(&life, ending);
@@ -205,47 +193,21 @@ impl World {
 
     fn start_node(&mut self) -> Rc<Life> {
         self.lives += 1;
-        let life = Rc::new(Life::default());
-        let (shared, state) = (self.shared.clone(), life.clone());
-        let announce = move || -> Rc<dyn Fn(Announce<'_>)> {
-            let (shared, state) = (shared.clone(), state.clone());
-            Rc::new(move |what| on_announce(&shared, &state, what))
-        };
-        let posts = self.node.posts(self.shards, self.credits);
-        let (state, machine, options) = (life.clone(), self.node.clone(), self.options.clone());
-        // A shard that fails stops the others, as the command line does.
-        let on_end = move |ended: Result<(), StartError>| {
-            if let Err(error) = ended {
-                *state.failed.borrow_mut() = Some(error.to_string());
-                machine.stop_signal();
+        let shared = self.shared.clone();
+        self.host.start(Rc::new(move |told| {
+            let mut shared = shared.borrow_mut();
+            match told {
+                Told::Recovered(shard, store) => {
+                    shared.drain_witness();
+                    shared.judge.on_recovered(shard, store);
+                }
+                Told::Ready(cluster, keys) => shared.keys = Some((cluster, keys.clone())),
             }
-        };
-        let (machine, announce_other) = (self.node.clone(), announce.clone());
-        let (options_other, on_end_other) = (options.clone(), on_end.clone());
-        let inspected = self.shared.clone();
-        let inspected_other = inspected.clone();
-        let hand_out = move |seats: Vec<Seat>| {
-            for (shard, seat) in (1..).zip(seats) {
-                let (options, announce) = (options_other.clone(), announce_other());
-                let (on_end, inspected) = (on_end_other.clone(), inspected_other.clone());
-                machine.start(|runtime: Runtime| async move {
-                    let inspect = async |engine: &Engine| inspect(&inspected, shard, engine).await;
-                    on_end(node::run_inspected(runtime, options, seat, announce, inspect).await);
-                });
-            }
-        };
-        self.node.start(|runtime: Runtime| async move {
-            let announce = announce();
-            let inspect = async |engine: &Engine| inspect(&inspected, 0, engine).await;
-            let ended =
-                node::found_and_run_inspected(runtime, options, posts, hand_out, announce, inspect);
-            on_end(ended.await);
-        });
-        life
+        }))
     }
 
     fn wait_ready(&mut self, life: &Rc<Life>) {
-        let over = || life.ready.get() == self.shards || life.failed.borrow().is_some();
+        let over = || life.ready.get() == self.host.shards || life.failed.borrow().is_some();
         if !self.simulation.run_until(over, PATIENCE) {
             self.violation("liveness: the node did not get ready".into());
         }
@@ -263,121 +225,71 @@ impl World {
     }
 
     fn violation(&self, what: String) {
-        self.shared.borrow_mut().checker.violations.push(what);
+        self.shared.borrow_mut().judge.violation(what);
     }
 
     fn end(&mut self, life: &Rc<Life>, ending: Ending) {
-        let node = self.node.clone();
-        let running = move || node.is_running();
+        let node = self.host.machine.clone();
+        let running = || node.is_running();
         match ending {
-            Ending::PowerCut => self.node.crash(),
-            Ending::Kill => self.node.kill(),
+            Ending::PowerCut => node.crash(),
+            Ending::Kill => node.kill(),
             Ending::PowerCutAtIo(ahead) => {
-                self.node
-                    .crash_at_io(Some(self.node.io_count() + 1 + ahead));
+                node.crash_at_io(Some(node.io_count() + 1 + ahead));
                 self.simulation
                     .run_until(|| !running(), Duration::from_millis(500));
-                self.node.crash_at_io(None);
-                self.node.crash();
+                node.crash_at_io(None);
+                node.crash();
             }
             Ending::DiskError(ahead) => {
-                let number = self.node.io_count() + 1 + ahead;
-                self.node.fail_io(number, DiskCause::Os(EIO));
-                let node = self.node.clone();
+                let number = node.io_count() + 1 + ahead;
+                node.fail_io(number, DiskCause::Os(EIO));
                 let failed = || node.io_count() > number + 2;
                 self.simulation
                     .run_until(failed, Duration::from_millis(500));
                 self.simulation.run_for(Duration::from_millis(5));
-                self.node.fail_no_io();
+                node.fail_no_io();
                 life.failed.take();
-                self.node.crash();
+                node.crash();
             }
             Ending::Stop => {
                 self.wait_ready(life);
-                if !self.node.is_running() {
+                if !node.is_running() {
                     return;
                 }
-                self.node.stop_signal();
+                node.stop_signal();
                 if !self
                     .simulation
                     .run_until(|| !running(), Duration::from_secs(15))
                 {
                     self.violation("liveness: a graceful stop took more than 15 s".into());
                 }
-                self.node.kill();
+                node.kill();
             }
         }
     }
 
     /// Heals the world and reads everything back.
     fn read_back(&mut self) {
-        if !self.shared.borrow().checker.violations.is_empty() {
+        if !self.shared.borrow().judge.violations().is_empty() {
             return;
         }
         self.simulation.set_faults(Faults::default());
         self.healed = true;
         let life = self.start_node();
         self.wait_ready(&life);
-        if life.ready.get() < self.shards {
+        if life.ready.get() < self.host.shards {
             return;
         }
-        let keys = self.shared.borrow().checker.keys();
+        let keys = self.shared.borrow().judge.keys();
         let reader = self.simulation.machine("reader");
-        let (server, shared) = (self.options.listen, self.shared.clone());
+        let (servers, shared) = (vec![self.host.options.listen], self.shared.clone());
         let rng = Rng::stream(self.rng.u64(), "reader", 0);
-        reader.start(|runtime| Client::new(runtime, server, shared, rng).read_all(keys));
+        reader.start(|runtime| {
+            Client::new(runtime, servers, shared, rng).read_all(keys, Terms::default())
+        });
         if !self.simulation.run_until(|| !reader.is_running(), PATIENCE) {
             self.violation("liveness: not every key could be read back".into());
         }
-    }
-}
-
-fn on_announce(shared: &Rc<RefCell<Shared>>, life: &Life, what: Announce<'_>) {
-    match what {
-        Announce::Ready { identity, .. } => {
-            shared.borrow_mut().keys = Some((identity.cluster, identity.keys.clone()));
-            life.ready.set(life.ready.get() + 1);
-        }
-        Announce::Poisoned(_) => life.poisoned.set(true),
-        Announce::Listening(_)
-        | Announce::Forming(_)
-        | Announce::Replaying(..)
-        | Announce::Stopping => {}
-    }
-}
-
-/// Shows the checker what a start recovered, before anybody changes it.
-async fn inspect(shared: &Rc<RefCell<Shared>>, shard: u16, engine: &Engine) {
-    let recovered = recovered(engine).await;
-    let mut shared = shared.borrow_mut();
-    shared.drain_witness();
-    shared.checker.on_recovered(shard, recovered);
-}
-
-/// Everything the store holds.
-async fn recovered(engine: &Engine) -> Vec<Recovered> {
-    let mut all = Vec::new();
-    let mut after: Option<Key> = None;
-    loop {
-        // A read that fails is tried again: what is asked here is what the disk holds.
-        let Ok(page) = engine.scan(after.as_ref(), 64).await else {
-            continue;
-        };
-        let Some((last, _)) = page.last() else {
-            return all;
-        };
-        after = Some(last.clone());
-        all.extend(page.into_iter().map(|(key, entry)| {
-            Recovered {
-                key: key.key.to_vec(),
-                siblings: entry
-                    .object
-                    .siblings
-                    .iter()
-                    .map(|s| (s.dot, s.operation.0))
-                    .collect(),
-                vector: entry.object.vector.clone(),
-            }
-        }));
     }
 }

@@ -1,6 +1,6 @@
 //! The same seed, the same binary: the same trace, in another process with another environment and directory.
 
-use armilla::sim::world::{Plan, run};
+use armilla::sim::{cluster, world};
 use std::process::Command;
 
 const SEEDS: [u64; 4] = [1, 22, 333, 4444];
@@ -8,12 +8,20 @@ const ASK: &str = "ARMILLA_SIM_TRACE_OF";
 
 fn traces() -> String {
     let trace = |seed| {
-        let verdict = run(&Plan {
+        let one = world::run(&world::Plan {
             seed,
             operations: 1_000,
             planted: None,
         });
-        format!("{seed}:{:032x}:{}", verdict.trace_hash, verdict.trace_steps)
+        let several = cluster::run(&cluster::Plan {
+            seed,
+            operations: 300,
+            planted: None,
+        });
+        format!(
+            "{seed}:{:032x}:{}:{:032x}:{}",
+            one.trace_hash, one.trace_steps, several.trace_hash, several.trace_steps
+        )
     };
     SEEDS.map(trace).join(" ")
 }

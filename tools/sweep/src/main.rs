@@ -2,23 +2,30 @@
 //!
 //! Goes on where the ledger ends, and adds one line to it: which seeds, which commit, how many lives, what was found.
 
+mod worlds;
+
+use armilla::base::marks;
 use armilla::base::planted::Planted;
-use armilla::sim::hostile;
-use armilla::sim::world::{Plan, Verdict, run};
 use clap::Parser;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use worlds::{Outcome, World};
 
 /// Run seeds of the simulated world and add them to the ledger.
 #[derive(Parser)]
 #[command(after_help = "Examples:
   cargo run --release -p armilla-sweep -- --minutes 10
+  cargo run --release -p armilla-sweep -- --world cluster --minutes 10
   cargo run --release -p armilla-sweep -- --seed 4711")]
 struct Options {
+    /// What is simulated: one node, or several that form a ring [default: one node; of planted bugs, those of both]
+    #[arg(long, value_enum)]
+    world: Option<World>,
     /// One seed only, told in detail and not in the ledger
     #[arg(long)]
     seed: Option<u64>,
@@ -40,58 +47,57 @@ struct Options {
 
 #[derive(Serialize, Deserialize)]
 struct Line {
+    #[serde(default)]
+    world: World,
     commit: String,
     operations_per_seed: u64,
     first_seed: u64,
     seeds: u64,
     lives: u64,
     mints: u64,
+    #[serde(default)]
+    operations: u64,
+    #[serde(default)]
+    crashes: u64,
+    #[serde(default)]
+    partitions: u64,
+    /// How often each coverage mark was seen.
+    #[serde(default)]
+    marks: BTreeMap<String, u64>,
     seconds: u64,
     violations: Vec<(u64, String)>,
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    let world = options.world.unwrap_or_default();
     match options.seed {
-        Some(seed) => one(seed, options.operations),
-        None if options.planted => planted(options.operations),
-        None => sweep(&options),
+        Some(seed) => one(world, seed, options.operations),
+        None if options.planted => planted(options.world, options.operations),
+        None => sweep(world, &options),
     }
 }
 
-fn one(seed: u64, operations: u64) -> ExitCode {
-    let verdict = run(&Plan {
-        seed,
-        operations,
-        planted: None,
-    });
-    println!("{verdict:#?}");
-    exit(verdict.is_clean())
+fn one(world: World, seed: u64, operations: u64) -> ExitCode {
+    let outcome = world.run(seed, operations, None);
+    println!("{}", outcome.told);
+    exit(outcome.violations.is_empty())
 }
 
 /// Seeds that a planted bug may take.
 const PLANTED_SEEDS_MAX: u64 = 2_000;
 
-fn planted(operations: u64) -> ExitCode {
+fn planted(world: Option<World>, operations: u64) -> ExitCode {
     let mut missed = false;
     std::panic::set_hook(Box::new(|_| ()));
     println!("| planted bug | stands for | seeds | caught by |\n|---|---|---|---|");
     for &bug in Planted::ALL {
+        if world.is_some_and(|world| world != worlds::of(bug)) {
+            continue;
+        }
         let caught = (0..PLANTED_SEEDS_MAX).find_map(|seed| {
-            if let Some(scenario) = hostile::scenario_of(bug) {
-                let broken = hostile::judge(scenario, seed, Some(bug));
-                return broken.first().map(|what| (seed + 1, what.clone()));
-            }
-            let plan = Plan {
-                seed,
-                operations,
-                planted: Some(bug),
-            };
-            match std::panic::catch_unwind(|| run(&plan)) {
-                Ok(verdict) => verdict
-                    .violations
-                    .first()
-                    .map(|what| (seed + 1, what.clone())),
+            match std::panic::catch_unwind(|| worlds::judge(bug, seed, operations)) {
+                Ok(violations) => violations.first().map(|what| (seed + 1, what.clone())),
                 Err(_) => Some((seed + 1, "an assertion of the node".into())),
             }
         });
@@ -120,8 +126,8 @@ fn exit(clean: bool) -> ExitCode {
     }
 }
 
-fn sweep(options: &Options) -> ExitCode {
-    let first = match next_seed(&options.ledger) {
+fn sweep(world: World, options: &Options) -> ExitCode {
+    let first = match next_seed(world, &options.ledger) {
         Ok(first) => first,
         Err(message) => {
             eprintln!("armilla-sweep: {message}");
@@ -132,43 +138,50 @@ fn sweep(options: &Options) -> ExitCode {
     let deadline = started + Duration::from_secs(options.minutes * 60);
     let (next, failed) = (AtomicU64::new(first), AtomicBool::new(false));
     let work = || {
-        let mut done: Vec<Verdict> = Vec::new();
+        let mut done: Vec<Outcome> = Vec::new();
         while Instant::now() < deadline && !failed.load(Ordering::Relaxed) {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            let verdict = run(&Plan {
-                seed,
-                operations: options.operations,
-                planted: None,
-            });
-            if !verdict.is_clean() {
+            let outcome = world.run(seed, options.operations, None);
+            if !outcome.violations.is_empty() {
                 failed.store(true, Ordering::Relaxed);
-                eprintln!("seed {seed}: {:#?}", verdict.violations);
+                eprintln!("seed {seed}: {:#?}", outcome.violations);
             }
             if seed % 1_000 == 0 {
                 eprintln!("seed {seed}, {} s", started.elapsed().as_secs());
             }
-            done.push(verdict);
+            done.push(outcome);
         }
-        done
+        (done, marks::counts())
     };
-    let verdicts: Vec<Verdict> = std::thread::scope(|scope| {
+    let parts: Vec<_> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..options.threads).map(|_| scope.spawn(work)).collect();
         workers
             .into_iter()
-            .flat_map(|w| w.join().expect("a worker does not panic"))
+            .map(|w| w.join().expect("a worker does not panic"))
             .collect()
     });
+    let mut seen = BTreeMap::new();
+    for (mark, count) in parts.iter().flat_map(|(_, counts)| counts) {
+        *seen.entry(mark.name().to_owned()).or_insert(0) += count;
+    }
+    let outcomes: Vec<Outcome> = parts.into_iter().flat_map(|(done, _)| done).collect();
+    let sum = |count: fn(&Outcome) -> u64| outcomes.iter().map(count).sum();
     let line = Line {
+        world,
         commit: commit(),
         operations_per_seed: options.operations,
         first_seed: first,
-        seeds: verdicts.len() as u64,
-        lives: verdicts.iter().map(|v| v.lives).sum(),
-        mints: verdicts.iter().map(|v| v.mints as u64).sum(),
+        seeds: outcomes.len() as u64,
+        lives: sum(|o| o.lives),
+        mints: sum(|o| o.mints),
+        operations: sum(|o| o.operations),
+        crashes: sum(|o| o.crashes),
+        partitions: sum(|o| o.partitions),
+        marks: seen,
         seconds: started.elapsed().as_secs(),
-        violations: verdicts
+        violations: outcomes
             .iter()
-            .filter_map(|v| v.violations.first().map(|what| (v.seed, what.clone())))
+            .filter_map(|o| o.violations.first().map(|what| (o.seed, what.clone())))
             .collect(),
     };
     let text = serde_json::to_string(&line).expect("plain data is JSON");
@@ -188,8 +201,8 @@ fn sweep(options: &Options) -> ExitCode {
     exit(line.violations.is_empty())
 }
 
-/// Behind the last seed of the ledger; the tests have the seeds below a million.
-fn next_seed(ledger: &Path) -> Result<u64, String> {
+/// Behind the last seed of this world in the ledger; the tests have the seeds below a million.
+fn next_seed(world: World, ledger: &Path) -> Result<u64, String> {
     let text = match std::fs::read_to_string(ledger) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
@@ -199,7 +212,9 @@ fn next_seed(ledger: &Path) -> Result<u64, String> {
     for (number, line) in text.lines().enumerate() {
         let line: Line = serde_json::from_str(line)
             .map_err(|e| format!("{} line {}: {e}", ledger.display(), number + 1))?;
-        next = next.max(line.first_seed + line.seeds);
+        if line.world == world {
+            next = next.max(line.first_seed + line.seeds);
+        }
     }
     Ok(next)
 }
