@@ -209,6 +209,10 @@ impl Links {
     fn dial(&mut self, net: &Net, index: usize, now: Nanos) {
         let link = &mut self.links[index];
         let connection = net.connect(link.address);
+        if connection.slot == u32::MAX {
+            // The executor ends.
+            return;
+        }
         link.phase = Phase::Dialling;
         link.connection = Some(connection);
         link.heard = now;

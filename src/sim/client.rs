@@ -370,7 +370,9 @@ impl<J: Judge> Client<J> {
             Status::Overloaded | Status::NotReady | Status::QuorumUnavailable | Status::Timeout
         );
         if self.alone && late {
-            let what = format!("liveness: a healed node with one client answered {status:?}");
+            let why = reply.message;
+            let what =
+                format!("liveness: a healed node with one client answered {status:?}: {why}");
             shared.judge.violation(what);
         }
         let done = status.advice() == Advice::Done;

@@ -32,6 +32,10 @@ const SAFETY_MAX: Duration = Duration::from_secs(8);
 const STOP_MAX: Duration = Duration::from_secs(15);
 /// Virtual time in which connections are made again after a healing, and repairs end.
 const SETTLE: Duration = Duration::from_secs(5);
+/// The same where nodes may have to be filled, one after another.
+const SETTLE_GROWN: Duration = Duration::from_secs(20);
+/// Milliseconds in which all nodes of a growing ring are started.
+const JOIN_MS_MAX: u64 = 1_500;
 /// How often the world looks for nodes that ended by themselves.
 const LOOK: Duration = Duration::from_millis(5);
 const EIO: i32 = 5;
@@ -51,7 +55,10 @@ const PLANTED: &[Planted] = &[
     Planted::TimeoutSaysNo,
     Planted::RepairMints,
     Planted::TwoFounders,
+    Planted::FillingVotes,
 ];
+/// Of those, the ones that need a ring that grows.
+const PLANTED_IN_GROWTH: &[Planted] = &[Planted::FillingVotes];
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -59,6 +66,8 @@ pub struct Plan {
     pub seed: u64,
     pub operations: u64,
     pub planted: Option<Planted>,
+    /// The ring begins as one node, and the others join it while the clients work.
+    pub grows: bool,
 }
 
 /// What came of it.
@@ -124,6 +133,7 @@ struct World {
     deeds: u64,
     /// Directions in which nothing passes now.
     parted: Vec<(Machine, Machine)>,
+    grows: bool,
     /// What the last start of each shard recovered.
     stores: Rc<RefCell<Stores>>,
     lives: u64,
@@ -135,6 +145,11 @@ struct World {
 /// Whether a planted bug needs several nodes to show.
 pub fn judges(bug: Planted) -> bool {
     PLANTED.contains(&bug)
+}
+
+/// Whether it needs a ring that grows.
+pub fn judges_in_growth(bug: Planted) -> bool {
+    PLANTED_IN_GROWTH.contains(&bug)
 }
 
 pub fn run(plan: &Plan) -> Verdict {
@@ -172,15 +187,28 @@ impl World {
         let nemesis = Nemesis::draw(&mut Rng::stream(plan.seed, "nemesis", 0));
         let simulation = Simulation::new(plan.seed, nemesis.faults.clone());
         let mut shape = Rng::stream(plan.seed, "cluster", 0);
-        let nodes = [3, 3, 3, 4, 5][shape.below(5) as usize];
+        let nodes = match plan.grows {
+            true => [2, 3, 3][shape.below(3) as usize],
+            false => [3, 3, 3, 4, 5][shape.below(5) as usize],
+        };
         let clients = 3 + shape.below(4) as usize;
         let copies = COPIES.min(nodes);
-        let hosts = host::ring(&simulation, &mut shape, nodes);
+        let mut hosts = host::ring(&simulation, &mut shape, nodes);
+        if plan.grows {
+            let first = hosts[0].options.listen;
+            hosts[0].options.join.clear();
+            hosts[1..]
+                .iter_mut()
+                .for_each(|host| host.options.join = vec![first]);
+        }
         let clients: Vec<Machine> = (0..clients)
             .map(|client| simulation.machine(&format!("client-{client}")))
             .collect();
         let shared = Shared {
-            judge: History::new(copies as u8),
+            judge: match plan.grows {
+                true => History::of_a_growing_ring(copies as u8),
+                false => History::new(copies as u8),
+            },
             workload: Workload::draw_for_ring(
                 &mut Rng::stream(plan.seed, "workload", 0),
                 copies as u8,
@@ -214,6 +242,7 @@ impl World {
             agenda: BTreeMap::new(),
             deeds: 0,
             parted: Vec::new(),
+            grows: plan.grows,
             stores: Rc::default(),
             lives: 0,
             crashes: 0,
@@ -225,7 +254,13 @@ impl World {
     /// The safety phase: everything goes wrong while the clients work.
     fn suffer(&mut self) {
         for node in 0..self.members.len() {
-            self.start_node(node);
+            match self.grows && node > 0 {
+                true => {
+                    let delay = Duration::from_millis(self.rng.below(JOIN_MS_MAX));
+                    self.plan(delay, Deed::Start(node));
+                }
+                false => self.start_node(node),
+            }
         }
         if !self.strikes.from_birth {
             self.wait_all_ready();
@@ -499,7 +534,10 @@ impl World {
         if !self.simulation.run_until(over, PATIENCE) {
             self.violation("liveness: a client waits for ever".into());
         }
-        self.simulation.run_for(SETTLE);
+        self.simulation.run_for(match self.grows {
+            true => SETTLE_GROWN,
+            false => SETTLE,
+        });
     }
 
     fn wait_all_ready(&mut self) {

@@ -69,6 +69,7 @@ fn a_lone_node_takes_two_others_in_while_it_is_written_to() {
     });
     assert!(written.len() > 10, "{} writes were acked", written.len());
 
+    others.iter().for_each(|node| wait_until_grown(node, 3));
     // The one that had it all is gone.
     drop(one);
     let all = scratch.0.join("all.tsv");

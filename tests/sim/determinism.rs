@@ -14,6 +14,7 @@ fn traces() -> String {
             planted: None,
         });
         let several = cluster::run(&cluster::Plan {
+            grows: seed % 2 == 1,
             seed,
             operations: 300,
             planted: None,

@@ -13,6 +13,8 @@ pub enum World {
     Node,
     /// Several, which form a ring.
     Cluster,
+    /// One, which others join.
+    Growing,
 }
 
 /// What came of a seed.
@@ -49,11 +51,12 @@ impl World {
                     violations: verdict.violations,
                 }
             }
-            World::Cluster => {
+            World::Cluster | World::Growing => {
                 let verdict = cluster::run(&cluster::Plan {
                     seed,
                     operations,
                     planted,
+                    grows: self == World::Growing,
                 });
                 Outcome {
                     seed,
@@ -81,6 +84,7 @@ pub fn judge(bug: Planted, seed: u64, operations: u64) -> Vec<String> {
 /// The world that a planted bug shows in.
 pub fn of(bug: Planted) -> World {
     match cluster::judges(bug) {
+        true if cluster::judges_in_growth(bug) => World::Growing,
         true => World::Cluster,
         false => World::Node,
     }
