@@ -215,9 +215,9 @@ pub const REPLAY_BYTES_MIN: u64 = 16 * MIB as u64;
 /// The replayed part of the log is at most this part of the shard's disk, since nothing in it can be collected.
 pub const REPLAY_DISK_PART: u64 = 16;
 /// Runs of tables, of a like size and neighbours in age, that are merged into one.
-pub const COMPACTION_FANOUT: usize = 4;
+pub const COMPACTION_FANOUT: usize = 8;
 /// Runs of tables of a shard, each of which a lookup may have to ask: beyond it the cheapest neighbours are merged.
-pub const RUNS_MAX: usize = 12;
+pub const RUNS_MAX: usize = 16;
 /// Percent: bytes of all segments for 100 bytes that live; beyond it segments are collected.
 pub const SPACE_GOAL_PERCENT: u64 = 160;
 /// Percent of a segment that may live and its collection still give something back.
