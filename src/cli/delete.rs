@@ -1,7 +1,7 @@
 //! `armilla delete`
 
 use super::Exit;
-use super::node::{Node, parse_context};
+use super::node::{Node, Write, parse_context};
 use crate::client;
 use clap::Args;
 use std::ffi::OsString;
@@ -11,6 +11,7 @@ const EXAMPLES: &str = "\
 Examples:
   armilla delete city
   armilla delete city --context TOKEN           delete exactly what a get saw
+  armilla delete city --w 3 -v                  done only if 3 replicas know of it; tell how many do
 
 Deleting what is not there is done, not an error.
 Exit codes: 0 durable, 3 failed and nothing was changed, 4 outcome unknown.";
@@ -25,6 +26,8 @@ pub(super) struct Delete {
     #[arg(long, value_name = "TOKEN", value_parser = parse_context)]
     context: Option<std::vec::Vec<u8>>,
     #[command(flatten)]
+    write: Write,
+    #[command(flatten)]
     node: Node,
 }
 
@@ -35,7 +38,10 @@ impl Delete {
             None => client::Put::default(),
         };
         let key = self.key.into_vec();
-        self.node
-            .with(|client| Ok(self.node.report_written(&client.delete(&key, &how)?)))
+        let how = self.node.write(how, &self.write);
+        self.node.with(|client| {
+            let written = client.delete(&key, &how)?;
+            Ok(self.node.report_written(&written, &self.write))
+        })
     }
 }

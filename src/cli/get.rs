@@ -1,7 +1,7 @@
 //! `armilla get`
 
 use super::Exit;
-use super::node::{Node, Output, base64, print_all, print_json, receipt_json};
+use super::node::{Node, Output, Read, base64, print_all, print_json, receipt_json};
 use crate::client::{Found, Sibling};
 use clap::Args;
 use serde_json::{Map, Value};
@@ -14,6 +14,8 @@ Examples:
   armilla get city
   armilla get photo > riga.jpg         the bytes as they were stored
   armilla get city --output json       all siblings and their context
+  armilla get city --r 3 -v            from 3 replicas; tell how many answered
+  armilla get city --r 1               quick: what one replica has, maybe an older value
 
 Writes that did not see each other are all kept, as siblings: each is printed on a line of its own, and
 standard error tells how to resolve them. Exit codes: 0 found, 1 not found, 3 failed.";
@@ -25,6 +27,8 @@ pub(super) struct Get {
     #[arg(allow_hyphen_values = true)]
     key: OsString,
     #[command(flatten)]
+    read: Read,
+    #[command(flatten)]
     node: Node,
 }
 
@@ -33,7 +37,8 @@ impl Get {
         let name = self.key.to_string_lossy().into_owned();
         let key = self.key.into_vec();
         self.node.with(|client| {
-            let found = client.get(&key)?;
+            let found = client.get_with(&key, &self.node.read(&self.read))?;
+            self.read.tell(found.receipt);
             let printed = match self.node.output {
                 Output::Json => print_json(&found_json(&found)),
                 Output::Text => print_text(&name, &found),

@@ -1,5 +1,6 @@
 //! The command line: one file a verb.
 
+mod cluster;
 mod completions;
 mod config;
 mod config_file;
@@ -7,6 +8,7 @@ mod dataset;
 mod delete;
 mod demo;
 mod doctor;
+mod explain;
 mod export;
 mod flush;
 mod get;
@@ -19,6 +21,7 @@ mod rows;
 mod shards;
 mod start;
 mod status;
+mod table;
 
 use crate::engine::LOG_FORMAT;
 use crate::replica::identity::DIRECTORY_FORMAT;
@@ -52,6 +55,9 @@ Examples:
   armilla import cities.tsv          store a file of keys and values
   armilla export all.ndjson          write everything to a file
   armilla status                     see whether the node serves
+  armilla cluster up -n 3            run a ring of three nodes on this machine
+  armilla put city Riga --w 3 -v     store it on three of them, and see the receipt
+  armilla explain city               see which nodes hold a key, and what each has
   armilla doctor                     see whether a node can run here
   armilla config example             print a file for 'armilla start --config'
 
@@ -74,8 +80,10 @@ enum Verb {
     Delete(delete::Delete),
     Import(import::Import),
     Export(export::Export),
+    Explain(explain::Explain),
     Status(status::Status),
     Flush(flush::Flush),
+    Cluster(cluster::ClusterVerb),
     Doctor(doctor::Doctor),
     Config(config::Config),
     Demo(demo::Demo),
@@ -100,8 +108,10 @@ pub fn main() -> ExitCode {
         Verb::Delete(verb) => verb.run(),
         Verb::Import(verb) => verb.run(),
         Verb::Export(verb) => verb.run(),
+        Verb::Explain(verb) => verb.run(),
         Verb::Status(verb) => verb.run(),
         Verb::Flush(verb) => verb.run(),
+        Verb::Cluster(verb) => verb.run(),
         Verb::Doctor(verb) => verb.run(),
         Verb::Config(verb) => verb.run(&layers),
         Verb::Demo(verb) => verb.run(),

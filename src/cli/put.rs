@@ -1,7 +1,7 @@
 //! `armilla put`
 
 use super::Exit;
-use super::node::{Node, parse_context};
+use super::node::{Node, Write, parse_context};
 use crate::base::limits::VALUE_BYTES_MAX;
 use crate::client;
 use clap::Args;
@@ -17,6 +17,9 @@ Examples:
   date | armilla put now -                      the bytes of standard input
   armilla put city Tartu --context TOKEN        supersede exactly what a get saw
   armilla put city Tallinn --concurrent         stay beside whatever is there
+  armilla put city Riga --w 3 -v                done only if 3 replicas hold it; tell how many do
+  armilla put city Riga --r 1 --w 1             quick: one replica is enough
+  armilla put city Riga --server a:7700,b:7700  ask b if a cannot be reached
 
 A value that begins with @ itself goes through standard input. Without --context a put supersedes what the
 replicas have now; a write that they had not seen stays beside it.
@@ -37,6 +40,8 @@ pub(super) struct Put {
     /// Supersede nothing
     #[arg(long, conflicts_with = "context")]
     concurrent: bool,
+    #[command(flatten)]
+    write: Write,
     #[command(flatten)]
     node: Node,
 }
@@ -59,8 +64,11 @@ impl Put {
             None => client::Put::default(),
         };
         let key = self.key.into_vec();
-        self.node
-            .with(|client| Ok(self.node.report_written(&client.put(&key, &value, &how)?)))
+        let how = self.node.write(how, &self.write);
+        self.node.with(|client| {
+            let written = client.put(&key, &value, &how)?;
+            Ok(self.node.report_written(&written, &self.write))
+        })
     }
 }
 

@@ -361,7 +361,7 @@ fn absolute(path: &Path) -> PathBuf {
 }
 
 /// Bytes this process may use: the machine's, or its cgroup's if that is less.
-fn machine_memory() -> u64 {
+pub(super) fn machine_memory() -> u64 {
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kib = meminfo
         .lines()
@@ -379,7 +379,7 @@ fn machine_memory() -> u64 {
 }
 
 /// Two of the longest requests at once, and as much again for what is stored.
-fn shard_memory_min(value_bytes_max: usize) -> usize {
+pub(super) fn shard_memory_min(value_bytes_max: usize) -> usize {
     limits::MEMORY_BYTES_MIN.max(4 * value_bytes_max)
 }
 
@@ -408,7 +408,7 @@ fn check_ports(listen: SocketAddr, shards: usize) -> Result<(), String> {
 }
 
 /// The CPUs of the shards, in their order.
-fn cpus(cores: Option<&str>) -> Result<Vec<usize>, String> {
+pub(super) fn cpus(cores: Option<&str>) -> Result<Vec<usize>, String> {
     let allowed: Vec<usize> = core_affinity::get_core_ids()
         .unwrap_or_default()
         .iter()

@@ -2,6 +2,7 @@
 
 use super::Exit;
 use super::node::{Node, Output, print_all};
+use super::table;
 use crate::base::units::HumanBytes;
 use clap::Args;
 use serde_json::Value;
@@ -147,26 +148,9 @@ fn table(rows: &[Value]) -> String {
             other => other.to_string(),
         }
     };
-    let head: Vec<String> = COLUMNS.iter().map(|(head, _)| (*head).to_owned()).collect();
+    let head: Vec<&str> = COLUMNS.iter().map(|(head, _)| *head).collect();
     let cells = |row| COLUMNS.iter().map(|(_, path)| cell(row, path)).collect();
-    let lines: Vec<Vec<String>> = std::iter::once(head)
-        .chain(rows.iter().map(cells))
-        .collect();
-    let width = |column: usize| {
-        let widths = lines.iter().map(|line| line[column].chars().count());
-        widths.max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..COLUMNS.len()).map(width).collect();
-    let mut text = String::new();
-    for line in &lines {
-        let padded = line.iter().zip(&widths);
-        let padded: Vec<String> = padded
-            .map(|(cell, width)| format!("{cell:<width$}"))
-            .collect();
-        text += padded.join("  ").trim_end();
-        text += "\n";
-    }
-    text
+    table::table(&head, rows.iter().map(cells))
 }
 
 #[cfg(test)]

@@ -3,54 +3,15 @@
 use crate::causal::dot::{Actor, Dot, Incarnation};
 use crate::causal::value_hash::value_hash;
 use crate::wire::codec::ReplyView;
-use crate::wire::message::{HelloReply, PutMode, Receipt, SiblingView, Status};
-
-/// What a put or delete supersedes; by default what the replicas have now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Put {
-    pub mode: PutMode,
-    /// Of a get of this very key; empty but in mode `ByContext`.
-    pub context: Vec<u8>,
-}
-
-impl Default for Put {
-    fn default() -> Put {
-        Put {
-            mode: PutMode::Overwrite,
-            context: Vec::new(),
-        }
-    }
-}
-
-impl Put {
-    /// Supersedes exactly what the get saw that gave this context.
-    pub fn with_context(context: &[u8]) -> Put {
-        Put {
-            mode: PutMode::ByContext,
-            context: context.to_vec(),
-        }
-    }
-
-    /// Supersedes nothing: stays beside whatever is there.
-    pub fn concurrent() -> Put {
-        Put::with_context(&[])
-    }
-
-    /// Refused with [`Status::Exists`] if a value is there. Not of a delete.
-    pub fn if_absent() -> Put {
-        Put {
-            mode: PutMode::IfAbsent,
-            context: Vec::new(),
-        }
-    }
-}
+use crate::wire::message::{HelloReply, Receipt, SiblingView, Status};
 
 /// What a get found: no siblings is "not found".
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// The values of the key: more than one if writes did not see each other.
     pub siblings: Vec<Sibling>,
-    /// Stands for all that this get saw; for [`Put::with_context`]. There is one for a key without a value too.
+    /// Stands for all that this get saw; for [`Put::with_context`](super::Put::with_context). There is one for a key
+    /// without a value too.
     pub context: Vec<u8>,
     pub receipt: Option<Receipt>,
 }

@@ -3,10 +3,12 @@
 //! A request is tried again only if it did not happen, or if its caller says that it may happen twice (`retry.rs`);
 //! always under the operation id of its first try. Everything else is told to the caller as it is.
 
-pub use super::answer::{Found, Hello, KeysPage, PageStart, Put, Sibling, StatusReport, Written};
+pub use super::answer::{Found, Hello, KeysPage, PageStart, Sibling, StatusReport, Written};
+pub use super::ask::{Get, Put};
 pub use super::options::{OnUnknown, Options};
 
 use super::answer::Answer;
+use super::ask::millis;
 use super::connection::{Lost, Ticket};
 use super::core::Fate;
 use super::error::{Cause, ClientError};
@@ -21,9 +23,9 @@ use crate::wire::message::{Advice, Op, PutMode, Request, Status};
 use std::io;
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// A client of one node. Clones are the same client, and share its connections; they may be used from any thread.
+/// A client of a store. Clones are the same client, and share its connections; they may be used from any thread.
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
@@ -41,6 +43,7 @@ pub struct Pending<T> {
     client: Client,
     request: Owned,
     tries: Tries,
+    timeout: Duration,
     first: Result<Ticket, ClientError>,
     take: fn(Answer) -> T,
 }
@@ -54,6 +57,9 @@ pub(super) struct Owned {
     mode: PutMode,
     operation: OperationId,
     position: u64,
+    read_quorum: u8,
+    write_quorum: u8,
+    strict: bool,
     timeout_ms: u32,
 }
 
@@ -67,6 +73,9 @@ impl Owned {
             mode: request.mode,
             operation: request.operation,
             position: request.position,
+            read_quorum: request.read_quorum,
+            write_quorum: request.write_quorum,
+            strict: request.strict,
             timeout_ms: request.timeout_ms,
         }
     }
@@ -80,6 +89,9 @@ impl Owned {
             mode: self.mode,
             operation: self.operation,
             position: self.position,
+            read_quorum: self.read_quorum,
+            write_quorum: self.write_quorum,
+            strict: self.strict,
             timeout_ms: self.timeout_ms,
             ..Request::default()
         }
@@ -87,13 +99,19 @@ impl Owned {
 }
 
 impl Client {
-    /// Connects to the node at `address` (host:port), with the default [`Options`].
+    /// Connects to the node at `address` (host:port), or to the first of several that can be reached
+    /// (`"a:7700,b:7700,c:7700"`), with the default [`Options`].
     pub fn connect(address: &str) -> Result<Client, ClientError> {
         Client::connect_with(address, Options::default())
     }
 
     /// Connects to the node at `address` (host:port). This is tried once: a client is made of a node that is there.
     /// What is asked of it later may also wait for it to come back.
+    ///
+    /// Several addresses with commas between them are nodes of one ring, any of which serves any key. The client
+    /// talks to the first that it reaches. It goes on to the next, in a circle, when that connection breaks or when the
+    /// node says that it takes no requests now. What that means for a request which was under way is as with one node:
+    /// a write that was sent and not answered is not repeated elsewhere unless [`Options::on_unknown`] says so.
     pub fn connect_with(address: &str, options: Options) -> Result<Client, ClientError> {
         let operations = Operations::open().map_err(no_randomness)?;
         let pool = Pool::connect(address, options)?;
@@ -104,26 +122,36 @@ impl Client {
 
     /// The values of `key`, and the context of this read.
     pub fn get(&self, key: &[u8]) -> Result<Found, ClientError> {
-        Ok(self.run(&get(key))?.found)
+        self.get_with(key, &Get::default())
+    }
+
+    /// As [`get`](Client::get), read as `how` says.
+    pub fn get_with(&self, key: &[u8], how: &Get) -> Result<Found, ClientError> {
+        Ok(self.run(&get(key, how), how.ask.timeout)?.found)
     }
 
     /// Stores `value` under `key`: when this returns it is durable.
     pub fn put(&self, key: &[u8], value: &[u8], how: &Put) -> Result<Written, ClientError> {
         let request = write(Op::Put, key, value, how, self.draw()?);
-        Ok(self.run(&request)?.written())
+        Ok(self.run(&request, how.ask.timeout)?.written())
     }
 
     /// Deletes the values of `key`. Deleting what is not there is done, not an error.
     pub fn delete(&self, key: &[u8], how: &Put) -> Result<Written, ClientError> {
         let request = write(Op::Delete, key, &[], how, self.draw()?);
-        Ok(self.run(&request)?.written())
+        Ok(self.run(&request, how.ask.timeout)?.written())
     }
 
     /// As [`get`](Client::get), without waiting for the answer. Requests that are under way at the same time may be
     /// carried out in any order. Only when as many are open as [`Options::in_flight_max`] says does this wait for one
     /// of them.
     pub fn begin_get(&self, key: &[u8]) -> Pending<Found> {
-        self.begin(&get(key), |answer| answer.found)
+        self.begin_get_with(key, &Get::default())
+    }
+
+    /// As [`begin_get`](Client::begin_get), read as `how` says.
+    pub fn begin_get_with(&self, key: &[u8], how: &Get) -> Pending<Found> {
+        self.begin(&get(key, how), how.ask.timeout, |answer| answer.found)
     }
 
     /// As [`put`](Client::put), without waiting for the answer; see [`begin_get`](Client::begin_get).
@@ -139,16 +167,15 @@ impl Client {
     /// A page of the keys of the store, in the order of their places on the ring; begin with `PageStart::default()`. A
     /// key that is there all the while is listed once; one that comes or goes meanwhile may be listed or not.
     pub fn begin_keys(&self, from: &PageStart) -> Pending<KeysPage> {
-        let timeout_ms = self.inner.pool.options().request_timeout.as_millis();
         let request = Request {
             op: Op::Keys,
             key: &from.key,
             position: from.position,
             // A node takes its time for it.
-            timeout_ms: timeout_ms.clamp(1, u128::from(TIMEOUT_MS_MAX)) as u32,
+            timeout_ms: millis(self.inner.pool.options().request_timeout),
             ..Request::default()
         };
-        self.begin(&request, |answer| answer.page)
+        self.begin(&request, None, |answer| answer.page)
     }
 
     /// All keys of the store, a page at a time; see [`begin_keys`](Client::begin_keys). Ends with the first error.
@@ -177,13 +204,24 @@ impl Client {
         };
         let status = Status::Unsupported;
         let message = "the node answered a hello without one".to_string();
-        let hello = self.run(&request)?.hello;
+        let hello = self.run(&request, None)?.hello;
         hello.ok_or(ClientError::Refused { status, message })
     }
 
     /// How the node is. That it does not serve is an answer, not an error.
     pub fn status(&self) -> Result<StatusReport, ClientError> {
         self.report(Op::Status)
+    }
+
+    /// What the node holds of `key` by itself, and which nodes should hold it: a JSON object in one line. Another node
+    /// is asked by a client of its own.
+    pub fn explain(&self, key: &[u8]) -> Result<String, ClientError> {
+        let request = Request {
+            op: Op::Explain,
+            key,
+            ..Request::default()
+        };
+        Ok(self.run(&request, None)?.json)
     }
 
     /// Asks the node to do now what it defers: entries in memory become tables, and what can be merged or collected
@@ -214,44 +252,66 @@ impl Client {
     fn begin_write(&self, op: Op, key: &[u8], value: &[u8], how: &Put) -> Pending<Written> {
         let take = |answer: Answer| answer.written();
         match self.draw() {
-            Ok(operation) => self.begin(&write(op, key, value, how, operation), take),
+            Ok(operation) => {
+                let request = write(op, key, value, how, operation);
+                self.begin(&request, how.ask.timeout, take)
+            }
             Err(error) => {
-                let mut pending =
-                    self.begin_with(&write(op, key, value, how, OperationId(0)), take);
+                let request = write(op, key, value, how, OperationId(0));
+                let mut pending = self.begin_with(&request, how.ask.timeout, take);
                 pending.first = Err(error);
                 pending
             }
         }
     }
 
-    fn begin<T>(&self, request: &Request<'_>, take: fn(Answer) -> T) -> Pending<T> {
-        let mut pending = self.begin_with(request, take);
+    fn begin<T>(
+        &self,
+        request: &Request<'_>,
+        timeout: Option<Duration>,
+        take: fn(Answer) -> T,
+    ) -> Pending<T> {
+        let mut pending = self.begin_with(request, timeout, take);
         pending.first = self.send(request, pending.tries.deadline);
         pending
     }
 
     /// Not sent yet.
-    fn begin_with<T>(&self, request: &Request<'_>, take: fn(Answer) -> T) -> Pending<T> {
+    fn begin_with<T>(
+        &self,
+        request: &Request<'_>,
+        timeout: Option<Duration>,
+        take: fn(Answer) -> T,
+    ) -> Pending<T> {
         Pending {
             client: self.clone(),
             request: Owned::of(request),
-            tries: self.tries(),
+            tries: self.tries(timeout),
+            timeout: self.timeout(timeout),
             first: Err(ClientError::NotSent(Cause::NoRoom)),
             take,
         }
     }
 
     /// Tries until there is an answer that ends it.
-    fn run(&self, request: &Request<'_>) -> Result<Answer, ClientError> {
-        let tries = self.tries();
+    fn run(&self, request: &Request<'_>, timeout: Option<Duration>) -> Result<Answer, ClientError> {
+        let tries = self.tries(timeout);
         let first = outcome(request, self.send(request, tries.deadline), &tries);
         self.finish(request, tries, first)
     }
 
-    fn tries(&self) -> Tries {
+    fn timeout(&self, asked: Option<Duration>) -> Duration {
+        asked.unwrap_or(self.inner.pool.options().request_timeout)
+    }
+
+    fn tries(&self, timeout: Option<Duration>) -> Tries {
         // Pauses need no more than to differ; without randomness they do not.
         let seed = self.inner.operations.draw().map_or(0, |id| id.0 as u64);
-        Tries::new(self.inner.pool.options(), Instant::now(), seed)
+        let options = Options {
+            request_timeout: self.timeout(timeout),
+            ..*self.inner.pool.options()
+        };
+        Tries::new(&options, Instant::now(), seed)
     }
 
     fn finish(
@@ -266,9 +326,19 @@ impl Client {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
+            let not_ready = matches!(
+                &error,
+                ClientError::Refused {
+                    status: Status::NotReady,
+                    ..
+                }
+            );
             match tries.on_failure(error, Instant::now()) {
                 Verdict::Again(pause) => thread::sleep(pause),
                 Verdict::GiveUp(error) => return Err(error),
+            }
+            if not_ready {
+                self.inner.pool.move_on();
             }
             tried = outcome(request, self.send(request, tries.deadline), &tries);
         }
@@ -278,13 +348,19 @@ impl Client {
         let pool = &self.inner.pool;
         check_sizes(request, pool.value_bytes_max())?;
         let position = match request.op {
-            Op::Get | Op::Put | Op::Delete => Some(Position::of(request.bucket, request.key)),
+            Op::Get | Op::Put | Op::Delete | Op::Explain => {
+                Some(Position::of(request.bucket, request.key))
+            }
             Op::Keys if request.key.is_empty() => Some(Position(request.position)),
             Op::Keys => Some(Position::of(request.bucket, request.key)),
             Op::Hello | Op::Status | Op::Flush => None,
         };
         let connection = pool.connection(position, deadline)?;
-        let ticket = connection.submit(request, deadline);
+        let request = Request {
+            timeout_ms: told_timeout(request, deadline),
+            ..request.clone()
+        };
+        let ticket = connection.submit(&request, deadline);
         ticket.map_err(ClientError::NotSent)
     }
 }
@@ -296,20 +372,19 @@ impl<T> Pending<T> {
         let first = outcome(&request, self.first, &tries);
         if let Err(ClientError::Refused { .. }) = &first {
             // The node is there: the time in which nobody waited is not held against the other tries.
-            let timeout = self.client.inner.pool.options().request_timeout;
-            tries.deadline = tries.deadline.max(Instant::now() + timeout);
+            tries.deadline = tries.deadline.max(Instant::now() + self.timeout);
         }
         let answer = self.client.finish(&request, tries, first)?;
         Ok((self.take)(answer))
     }
 }
 
-fn get(key: &[u8]) -> Request<'_> {
-    Request {
+fn get<'a>(key: &'a [u8], how: &Get) -> Request<'a> {
+    how.ask.of(Request {
         op: Op::Get,
         key,
         ..Request::default()
-    }
+    })
 }
 
 fn write<'a>(
@@ -319,7 +394,7 @@ fn write<'a>(
     how: &'a Put,
     operation: OperationId,
 ) -> Request<'a> {
-    Request {
+    how.ask.of(Request {
         op,
         key,
         value,
@@ -327,6 +402,16 @@ fn write<'a>(
         mode: how.mode,
         operation,
         ..Request::default()
+    })
+}
+
+/// How long the node may take for this try, where it is told at all: most of what is left until `deadline`, so that an
+/// answer which says what was missing comes while somebody waits for it.
+fn told_timeout(request: &Request<'_>, deadline: Instant) -> u32 {
+    let left = deadline.saturating_duration_since(Instant::now());
+    match request.timeout_ms {
+        0 => 0,
+        _ => millis(left.mul_f64(0.9)).min(TIMEOUT_MS_MAX as u32),
     }
 }
 

@@ -49,6 +49,18 @@
 //! # Ok::<(), ClientError>(())
 //! ```
 //!
+//! Several nodes, any of which serves any key, and a write that only counts if all three replicas hold it:
+//!
+//! ```no_run
+//! use armilla::client::{Client, Get, Put};
+//!
+//! let client = Client::connect("10.0.0.1:7700,10.0.0.2:7700,10.0.0.3:7700")?;
+//! let written = client.put(b"city", b"Riga", &Put::default().write_quorum(3).strict())?;
+//! assert_eq!(written.receipt.map(|receipt| receipt.votes), Some(3));
+//! let found = client.get_with(b"city", &Get::default().read_quorum(1))?;
+//! # Ok::<(), armilla::client::ClientError>(())
+//! ```
+//!
 //! # Outcomes
 //!
 //! A write is done, or it did not happen, or its outcome is unknown; the third is never told as one of the others. What
@@ -67,6 +79,7 @@
 //! ```
 
 mod answer;
+mod ask;
 pub mod blocking;
 mod connection;
 pub mod core;
@@ -80,7 +93,7 @@ mod update;
 
 pub use crate::wire::message::{HelloReply, PutMode, Receipt, Status};
 pub use blocking::{
-    Client, Found, Hello, KeysPage, OnUnknown, Options, PageStart, Pending, Put, Sibling,
+    Client, Found, Get, Hello, KeysPage, OnUnknown, Options, PageStart, Pending, Put, Sibling,
     StatusReport, Written,
 };
 pub use error::{Cause, ClientError};

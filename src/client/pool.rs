@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 const SHARD_PORT_PAUSE: Duration = Duration::from_secs(5);
 
 pub(super) struct Pool {
-    address: String,
+    /// Of nodes of one store; asked in a circle.
+    servers: Vec<String>,
     options: Options,
     /// Of the node that answered last on the port of all shards, and where that was.
     known: Mutex<Option<Known>>,
@@ -30,6 +31,8 @@ pub(super) struct Pool {
 struct Known {
     route: Arc<Route>,
     peer: SocketAddr,
+    /// Which of the servers it is.
+    server: usize,
 }
 
 /// Where the connection of a lane stands.
@@ -42,6 +45,8 @@ struct Place {
 #[derive(Default)]
 struct PlaceState {
     connection: Option<Arc<Connection>>,
+    /// Which server it was made to; also when it is there no more.
+    server: Option<usize>,
     /// A thread makes one: others wait for what comes of it.
     dialing: bool,
     not_before: Option<Instant>,
@@ -52,17 +57,23 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Pool {
-    /// Connects to the port of all shards.
+    /// Connects to the port of all shards of the first server that is there.
     pub(super) fn connect(address: &str, options: Options) -> Result<Pool, ClientError> {
         let places = || (0..options.connections_max.max(1)).map(|_| Place::default());
+        let servers = address.split(',').map(str::trim);
+        let servers: Vec<String> = servers
+            .filter(|s| !s.is_empty())
+            .map(str::to_owned)
+            .collect();
+        let tried = servers.len().max(1) as u32;
         let pool = Pool {
-            address: address.to_owned(),
+            servers,
             options,
             known: Mutex::new(None),
             shared: places().collect(),
             shards: places().collect(),
         };
-        pool.shared(0, Instant::now() + options.connect_timeout)?;
+        pool.shared(0, Instant::now() + options.connect_timeout * tried)?;
         Ok(pool)
     }
 
@@ -98,11 +109,31 @@ impl Pool {
     }
 
     fn shared(&self, nth: usize, deadline: Instant) -> Result<Arc<Connection>, ClientError> {
-        self.shared[nth].get(deadline, || {
-            let (connection, peer, hello) = self.dial_any(deadline)?;
-            self.on_hello(peer, &hello);
-            Ok(connection)
+        self.shared[nth].get(deadline, |left| {
+            // Where a connection broke, the others of that server broke too: all go on to the same next one.
+            let first = match left {
+                Some(server) => server + 1,
+                None => lock(&self.known).as_ref().map_or(0, |known| known.server),
+            };
+            let (connection, known) = self.dial_any(first, deadline)?;
+            let server = known.server;
+            self.on_hello(known);
+            Ok((connection, server))
         })
+    }
+
+    /// The node that answered last takes no requests now: the next ones go to the next server, if there is one.
+    pub(super) fn move_on(&self) {
+        if self.servers.len() < 2 {
+            return;
+        }
+        for place in &self.shared {
+            lock(&place.state).connection = None;
+        }
+        // Until the next server has said which shards it has.
+        for place in &self.shards {
+            lock(&place.state).not_before = Some(Instant::now() + SHARD_PORT_PAUSE);
+        }
     }
 
     /// `None`: not now. The port may be out of reach, or that of another node by now.
@@ -114,15 +145,15 @@ impl Pool {
         {
             return None;
         }
-        let made = place.get(deadline, || {
+        let made = place.get(deadline, |_| {
             let address = SocketAddr::new(known.peer.ip(), known.route.shard_ports[shard]);
-            let (connection, hello) = self.dial(address, deadline)?;
+            let (connection, hello) = self.dial(known.server, address, deadline)?;
             let (route, node) = (&known.route, &hello.node);
             if (node.cluster, node.node) != (route.cluster, route.node) {
                 let another = io::Error::other("another node listens there");
-                return Err(self.unreachable(another));
+                return Err(self.unreachable(known.server, another));
             }
-            Ok(connection)
+            Ok((connection, known.server))
         });
         if made.is_err() {
             lock(&place.state).not_before = Some(Instant::now() + SHARD_PORT_PAUSE);
@@ -131,21 +162,10 @@ impl Pool {
     }
 
     /// A node that says something else than before has other shards: its old connections are of no use.
-    fn on_hello(&self, peer: SocketAddr, hello: &Hello) {
-        let Options {
-            connections_max,
-            shard_ports,
-            ..
-        } = self.options;
-        let route = Arc::new(Route::of(hello, connections_max, shard_ports));
-        let mut known = lock(&self.known);
-        let before = known.replace(Known {
-            route: route.clone(),
-            peer,
-        });
-        drop(known);
-        let moved = before.is_some_and(|before| before.route != route || before.peer != peer);
-        if moved {
+    fn on_hello(&self, now: Known) {
+        let before = lock(&self.known).replace(now.clone());
+        let moved = |before: Known| before.route != now.route || before.peer != now.peer;
+        if before.is_some_and(moved) {
             for place in &self.shards {
                 let mut state = lock(&place.state);
                 state.connection = None;
@@ -154,30 +174,100 @@ impl Pool {
         }
     }
 
-    /// One that has said hello, at any of the addresses of the name.
+    /// One that has said hello: of the servers in a circle, `first` first. Each has an even part of the time.
     fn dial_any(
         &self,
+        first: usize,
         deadline: Instant,
-    ) -> Result<(Arc<Connection>, SocketAddr, Hello), ClientError> {
-        let addresses = self.address.to_socket_addrs();
-        let addresses = addresses.map_err(|error| self.unreachable(error))?;
+    ) -> Result<(Arc<Connection>, Known), ClientError> {
+        let count = self.servers.len();
+        let mut failures = Vec::new();
+        for nth in 0..count {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let until = deadline - left + left / (count - nth) as u32;
+            match self.dial_server((first + nth) % count, until) {
+                Ok(made) => return Ok(made),
+                Err(error) => failures.push(error),
+            }
+        }
+        Err(self.none_of(failures))
+    }
+
+    /// One that has said hello, at any of the addresses of the name.
+    fn dial_server(
+        &self,
+        server: usize,
+        deadline: Instant,
+    ) -> Result<(Arc<Connection>, Known), ClientError> {
+        let addresses = self.servers[server].to_socket_addrs();
+        let addresses = addresses.map_err(|error| self.unreachable(server, error))?;
         let nobody = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        let mut failure = self.unreachable(nobody);
-        for address in addresses {
-            match self.dial(address, deadline) {
-                Ok((connection, hello)) => return Ok((connection, address, hello)),
+        let mut failure = self.unreachable(server, nobody);
+        let Options {
+            connections_max,
+            shard_ports,
+            ..
+        } = self.options;
+        for peer in addresses {
+            match self.dial(server, peer, deadline) {
+                Ok((connection, hello)) => {
+                    let route = Arc::new(Route::of(&hello, connections_max, shard_ports));
+                    if !self.is_of_this_ring(&route) {
+                        let another = io::Error::other("a node of another ring listens there");
+                        failure = self.unreachable(server, another);
+                        continue;
+                    }
+                    let known = Known {
+                        route,
+                        peer,
+                        server,
+                    };
+                    return Ok((connection, known));
+                }
                 Err(error) => failure = error,
             }
         }
         Err(failure)
     }
 
+    /// Of several servers, all are to be of the ring of the first that was reached: a client that went on to another
+    /// ring would find nothing there, and leave half of its writes.
+    fn is_of_this_ring(&self, route: &Route) -> bool {
+        let known = lock(&self.known);
+        let mut first = known.iter().filter(|_| self.servers.len() > 1);
+        first.all(|known| known.route.cluster == route.cluster)
+    }
+
+    /// What all servers together failed with. One that refused is there, and says more than those that are not.
+    fn none_of(&self, mut failures: Vec<ClientError>) -> ClientError {
+        let refused = |failure: &ClientError| matches!(failure, ClientError::Refused { .. });
+        if let Some(refused) = failures.iter().position(refused) {
+            return failures.swap_remove(refused);
+        }
+        if failures.len() == 1 {
+            return failures.remove(0);
+        }
+        let why = failures.iter().filter_map(|failure| match failure {
+            ClientError::Unreachable { address, source } => Some(format!("{address}: {source}")),
+            _ => None,
+        });
+        let source = match failures.is_empty() {
+            true => io::Error::new(io::ErrorKind::InvalidInput, "no address was given"),
+            false => io::Error::other(why.collect::<Vec<_>>().join("; ")),
+        };
+        ClientError::Unreachable {
+            address: self.servers.join(", "),
+            source: Arc::new(source),
+        }
+    }
+
     fn dial(
         &self,
+        server: usize,
         address: SocketAddr,
         deadline: Instant,
     ) -> Result<(Arc<Connection>, Hello), ClientError> {
-        let unreachable = |error| self.unreachable(error);
+        let unreachable = |error| self.unreachable(server, error);
         let late = || io::Error::from(io::ErrorKind::TimedOut);
         let now = Instant::now();
         let deadline = deadline.min(now + self.options.connect_timeout);
@@ -220,20 +310,21 @@ impl Pool {
         }
     }
 
-    fn unreachable(&self, source: io::Error) -> ClientError {
+    fn unreachable(&self, server: usize, source: io::Error) -> ClientError {
         ClientError::Unreachable {
-            address: self.address.clone(),
+            address: self.servers[server].clone(),
             source: Arc::new(source),
         }
     }
 }
 
 impl Place {
-    /// The connection that stands here, or what `dial` makes.
+    /// The connection that stands here, or what `dial` makes. It is told which server the last one here was made to,
+    /// and tells which one this is made to.
     fn get(
         &self,
         deadline: Instant,
-        dial: impl FnOnce() -> Result<Arc<Connection>, ClientError>,
+        dial: impl FnOnce(Option<usize>) -> Result<(Arc<Connection>, usize), ClientError>,
     ) -> Result<Arc<Connection>, ClientError> {
         let mut state = lock(&self.state);
         loop {
@@ -254,15 +345,17 @@ impl Place {
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         state.dialing = true;
+        let left = state.server;
         drop(state);
-        let made = dial();
+        let made = dial(left);
         let mut state = lock(&self.state);
         state.dialing = false;
-        if let Ok(connection) = &made {
+        if let Ok((connection, server)) = &made {
             state.connection = Some(connection.clone());
+            state.server = Some(*server);
         }
         drop(state);
         self.changed.notify_all();
-        made
+        made.map(|(connection, _)| connection)
     }
 }

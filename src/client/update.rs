@@ -1,6 +1,7 @@
 //! Read, merge, write, until no value of somebody else is left beside ours.
 
-use super::answer::{Found, Put, Sibling};
+use super::answer::{Found, Sibling};
+use super::ask::Put;
 use super::blocking::Client;
 use super::error::ClientError;
 use crate::wire::message::Status;

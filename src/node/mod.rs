@@ -16,6 +16,7 @@ mod crossing;
 mod damage;
 mod epochs;
 pub mod events;
+mod explain;
 mod fill;
 mod flights;
 mod formation;

@@ -17,7 +17,7 @@ use super::gathering::{self, Gatherings};
 use super::links::{Links, Remote};
 use super::status::{Counters, Phase};
 use super::waiters::{ReplyTo, Waiter, Waiters, Waiting};
-use super::{events, fill, forward, gets, keys, puts, reads, writes};
+use super::{events, explain, fill, forward, gets, keys, puts, reads, writes};
 use crate::base::limits;
 use crate::base::planted::planted;
 use crate::base::units::Nanos;
@@ -383,6 +383,9 @@ impl Shard {
         }
         if request.op == Op::Keys {
             return self.list(shared, to, key, request, &placement);
+        }
+        if request.op == Op::Explain {
+            return explain::on_explain(self, shared, to, key, request);
         }
         // The ring may have changed on the way here.
         if !self.may_coordinate(key) {

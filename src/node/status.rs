@@ -41,18 +41,19 @@ impl Phase {
 
 /// Above every number of a status, and of an op.
 const STATUS_NUMBERS: usize = 64;
-const OP_NUMBERS: usize = 8;
+const OP_NUMBERS: usize = 9;
 /// A hello is answered at once.
-const TIMED: [Op; 6] = [
+const TIMED: [Op; 7] = [
     Op::Get,
     Op::Put,
     Op::Delete,
     Op::Status,
     Op::Keys,
     Op::Flush,
+    Op::Explain,
 ];
 const _: () = assert!((Status::OutcomeUnknown as usize) < STATUS_NUMBERS);
-const _: () = assert!((Op::Flush as usize) < OP_NUMBERS);
+const _: () = assert!((Op::Explain as usize) < OP_NUMBERS);
 
 /// Since start.
 #[derive(Clone, Debug)]

@@ -14,6 +14,7 @@ pub mod mailbox;
 pub mod net;
 pub mod notify;
 pub mod preflight;
+pub mod process;
 #[cfg(feature = "sim")]
 pub mod simulated;
 pub mod time;

@@ -17,10 +17,12 @@ pub enum Op {
     Keys = 6,
     /// Do now what is deferred; answered at once, as `Status` is.
     Flush = 7,
+    /// What the node that is asked holds of a key, and who should hold it.
+    Explain = 8,
 }
 
 impl Op {
-    pub const ALL: [Op; 7] = [
+    pub const ALL: [Op; 8] = [
         Op::Hello,
         Op::Get,
         Op::Put,
@@ -28,6 +30,7 @@ impl Op {
         Op::Status,
         Op::Keys,
         Op::Flush,
+        Op::Explain,
     ];
 
     pub fn from_wire(number: u8) -> Option<Op> {

@@ -147,6 +147,93 @@ fn exit_codes_tell_what_may_have_happened() {
 }
 
 #[test]
+fn quorums_are_flags_and_a_receipt_is_told() {
+    let fake = Fake::start();
+    let run = |arguments: &[&str]| armilla(&fake.address, arguments, b"");
+    let put = run(&["put", "k", "v", "--w", "3", "--r", "2", "--strict", "-v"]);
+    assert_eq!(
+        (put.code, put.out.as_slice(), put.err.as_str()),
+        (
+            0,
+            &b"ok\n"[..],
+            "1 of 1 replicas hold it (1 needed), strict\n"
+        )
+    );
+    let got = run(&["get", "k", "--r", "3", "--timeout", "500ms", "-v"]);
+    assert_eq!(got.out, b"v");
+    assert_eq!(got.err, "1 of 1 replicas answered (1 needed), strict\n");
+    assert_eq!(run(&["delete", "k", "--w", "1", "--timeout", "2"]).code, 0);
+    let asked: Vec<_> = fake.asked();
+    let quorums = |n: usize| {
+        let asked = &asked[n];
+        (asked.read_quorum, asked.write_quorum, asked.strict)
+    };
+    assert_eq!(
+        [quorums(0), quorums(1), quorums(2)],
+        [(2, 3, true), (3, 0, false), (0, 1, false)]
+    );
+    assert_eq!(asked[0].timeout_ms, 0);
+    assert!(
+        (300..=450).contains(&asked[1].timeout_ms),
+        "{}",
+        asked[1].timeout_ms
+    );
+    assert!(
+        (1000..=1800).contains(&asked[2].timeout_ms),
+        "{}",
+        asked[2].timeout_ms
+    );
+    for usage in [
+        &["put", "k", "v", "--w", "0"][..],
+        &["put", "k", "v", "--w", "9"],
+        &["get", "k", "--r", "all"],
+        &["get", "k", "--w", "1"],
+        &["get", "k", "--timeout", "soon"],
+    ] {
+        assert_eq!(run(usage).code, 2, "{usage:?}");
+    }
+}
+
+#[test]
+fn the_next_server_is_asked_and_all_that_cannot_be_reached_are_named() {
+    let fake = Fake::start();
+    let servers = format!("127.0.0.1:1,{}", fake.address);
+    assert_eq!(armilla(&servers, &["put", "k", "v"], b"").code, 0);
+    assert_eq!(fake.seen().len(), 1);
+    let none = armilla("127.0.0.1:1,127.0.0.1:2", &["get", "k"], b"");
+    assert_eq!(none.code, 3);
+    let begins = "armilla: cannot reach a node at 127.0.0.1:1, 127.0.0.1:2: 127.0.0.1:1: ";
+    assert!(none.err.starts_with(begins), "{}", none.err);
+}
+
+/// One of the two replicas that the fake names is another node than who listens there.
+#[test]
+fn explain_asks_each_replica_for_itself() {
+    let fake = Fake::start();
+    let told = armilla(&fake.address, &["explain", "city"], b"");
+    let text = String::from_utf8(told.out).unwrap();
+    assert_eq!(told.code, 3, "{text}");
+    assert!(
+        text.starts_with("'city' is at position 8f, in virtual node 5 of 1024 (ring epoch 1)\n"),
+        "{text}"
+    );
+    let row = |place: &str| text.lines().find(|line| line.starts_with(place)).unwrap();
+    assert!(
+        row("1  ").contains(&fake.address) && row("1  ").contains("  value  "),
+        "{text}"
+    );
+    assert!(row("2  ").contains("  silent  "), "{text}");
+    assert!(
+        text.contains("\nreplica 2: another node listens there\n"),
+        "{text}"
+    );
+    let told = armilla(&fake.address, &["explain", "city", "--output", "json"], b"");
+    let json: serde_json::Value = serde_json::from_slice(&told.out).unwrap();
+    assert_eq!(json["replicas"][0]["here"]["state"], "value");
+    assert_eq!(json["replicas"][1]["error"], "another node listens there");
+}
+
+#[test]
 fn status_is_done_only_if_the_node_serves() {
     let fake = Fake::start();
     let run = |arguments: &[&str]| armilla(&fake.address, arguments, b"");

@@ -26,6 +26,15 @@ pub struct Seen {
     pub port: u16,
 }
 
+/// What a get, put or delete asked of the replicas.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    pub read_quorum: u8,
+    pub write_quorum: u8,
+    pub strict: bool,
+    pub timeout_ms: u32,
+}
+
 /// A value, and the operation that wrote it.
 type Held = Vec<(Vec<u8>, OperationId)>;
 
@@ -33,6 +42,9 @@ type Held = Vec<(Vec<u8>, OperationId)>;
 struct State {
     values: BTreeMap<Vec<u8>, Held>,
     seen: Vec<Seen>,
+    asked: Vec<Asked>,
+    /// Answers that it takes no requests.
+    away: bool,
     gets: usize,
     connections: usize,
     /// Of the next ones: closed when they are accepted.
@@ -44,6 +56,7 @@ struct State {
     treated: BTreeSet<Vec<u8>>,
     shard_ports: Vec<u16>,
     node: u128,
+    cluster: u128,
     value_bytes_max: u32,
     /// Written beside the next put of this key, as if somebody else had.
     intruder: Option<(Vec<u8>, Vec<u8>)>,
@@ -81,6 +94,14 @@ impl Fake {
         self.state.lock().unwrap().seen.clone()
     }
 
+    pub fn asked(&self) -> Vec<Asked> {
+        self.state.lock().unwrap().asked.clone()
+    }
+
+    pub fn take_no_requests(&self) {
+        self.state.lock().unwrap().away = true;
+    }
+
     pub fn gets(&self) -> usize {
         self.state.lock().unwrap().gets
     }
@@ -115,6 +136,10 @@ impl Fake {
 
     pub fn become_another_node(&self) {
         self.state.lock().unwrap().node += 1;
+    }
+
+    pub fn become_of_another_ring(&self) {
+        self.state.lock().unwrap().cluster += 1;
     }
 
     pub fn take_values_up_to(&self, bytes: u32) {
@@ -217,6 +242,7 @@ fn answer(request: &Request<'_>, state: &mut State, port: u16) -> Said {
     let hello = HelloReply {
         protocol: 1,
         node: state.node,
+        cluster: state.cluster,
         virtual_nodes: 1024,
         shard_ports: &ports,
         value_bytes_max: state.value_bytes_max,
@@ -224,6 +250,7 @@ fn answer(request: &Request<'_>, state: &mut State, port: u16) -> Said {
     };
     let (held, siblings, keys): (Held, Vec<SiblingView<'_>>, Vec<Vec<u8>>);
     let listed: Vec<&[u8]>;
+    let explained: String;
     if request.op.writes() {
         state.seen.push(Seen {
             op: request.op,
@@ -235,6 +262,18 @@ fn answer(request: &Request<'_>, state: &mut State, port: u16) -> Said {
         });
     }
     state.gets += usize::from(request.op == Op::Get);
+    if matches!(request.op, Op::Get | Op::Put | Op::Delete) {
+        state.asked.push(Asked {
+            read_quorum: request.read_quorum,
+            write_quorum: request.write_quorum,
+            strict: request.strict,
+            timeout_ms: request.timeout_ms,
+        });
+        if state.away {
+            reply.status = Some(Status::NotReady);
+            return Said::Reply(encode_reply(&mut Builder::new(), &reply).to_vec());
+        }
+    }
     let name = String::from_utf8_lossy(request.key).into_owned();
     let first = !name.ends_with("-once") || state.treated.insert(request.key.to_vec());
     match name.trim_end_matches("-once") {
@@ -268,6 +307,17 @@ fn answer(request: &Request<'_>, state: &mut State, port: u16) -> Said {
         "overloaded-twice" if state.seen.len() <= 2 => reply.status = Some(Status::Overloaded),
         _ => match request.op {
             Op::Hello => reply.hello = Some(hello),
+            Op::Explain => {
+                let (address, node) = (format!("127.0.0.1:{port}"), format!("{:032x}", state.node));
+                explained = format!(
+                    "{{\"position\":\"8f\",\"virtual_node\":5,\"virtual_nodes\":1024,\"ring_epoch\":1,\"node\":\"{node}\",\
+                     \"replicas\":[{{\"node\":\"{node}\",\"address\":\"{address}\",\"zone\":\"\",\"shard\":0}},\
+                     {{\"node\":\"{:032x}\",\"address\":\"{address}\",\"zone\":\"\",\"shard\":0}}],\
+                     \"here\":{{\"state\":\"value\",\"siblings\":[],\"vector\":[]}}}}",
+                    state.node + 1
+                );
+                reply.status_json = &explained;
+            }
             Op::Status if state.serving => {
                 reply.status_json = "{\"state\":\"serving\",\"keys\":3}";
             }

@@ -126,7 +126,8 @@ fn walk(folder: &str, found: &mut Vec<String>) {
         } else {
             format!("{folder}/{name}")
         };
-        let left_by_builds = [".git", "target", "armilla-data"].contains(&path.as_str());
+        let left_by_builds =
+            [".git", "target", "armilla-data", "armilla-cluster"].contains(&path.as_str());
         if entry.file_type().unwrap().is_dir() {
             if !left_by_builds {
                 walk(&path, found);

@@ -146,7 +146,7 @@ impl Net {
         let failed = |source: io::Error| match source.raw_os_error() {
             Some(libc::EADDRINUSE) => ListenError::InUse {
                 address,
-                holder: super::holder::of_port(address.port()).to_string(),
+                holder: super::holder::of_address(address).to_string(),
             },
             _ => ListenError::Os { address, source },
         };

@@ -49,7 +49,7 @@ fn bindable(wanted: &Address) -> io::Result<()> {
             Err(error) => error,
         };
         let in_use = error.raw_os_error() == Some(libc::EADDRINUSE);
-        let held = || holder::of_port(wanted.address.port()).is_known();
+        let held = || holder::of_address(wanted.address).is_known();
         if !in_use || held() || Instant::now() >= deadline {
             return Err(error);
         }
@@ -63,7 +63,7 @@ fn refused(wanted: &Address, error: &io::Error) -> Check {
     let other = format!("pass --{flag} ADDR:PORT");
     match error.raw_os_error() {
         Some(libc::EADDRINUSE) => {
-            let holder = holder::of_port(address.port());
+            let holder = holder::of_address(*address);
             let found = format!("cannot listen on {address}: used by {holder}");
             Check::fail(NAME, found, format!("{}, or {other}", holder.remedy()))
         }

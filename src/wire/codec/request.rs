@@ -159,7 +159,7 @@ fn check(request: &Request<'_>, limits: RequestLimits) -> Result<(), RequestReas
     if request.bucket.len() > BUCKET_BYTES_MAX {
         return Err(RequestReason::Bucket(request.bucket.len()));
     }
-    let names_a_key = matches!(request.op, Op::Get | Op::Put | Op::Delete);
+    let names_a_key = request.op.is_of_a_key() || request.op == Op::Explain;
     if request.key.len() > KEY_BYTES_MAX || names_a_key && request.key.is_empty() {
         return Err(RequestReason::Key(request.key.len()));
     }

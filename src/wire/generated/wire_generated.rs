@@ -13,10 +13,10 @@ pub mod wire {
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_OP: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_OP: u8 = 7;
+pub const ENUM_MAX_OP: u8 = 8;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_OP: [Op; 8] = [
+pub const ENUM_VALUES_OP: [Op; 9] = [
   Op::Missing,
   Op::Hello,
   Op::Get,
@@ -25,6 +25,7 @@ pub const ENUM_VALUES_OP: [Op; 8] = [
   Op::Status,
   Op::Keys,
   Op::Flush,
+  Op::Explain,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -40,9 +41,10 @@ impl Op {
   pub const Status: Self = Self(5);
   pub const Keys: Self = Self(6);
   pub const Flush: Self = Self(7);
+  pub const Explain: Self = Self(8);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 7;
+  pub const ENUM_MAX: u8 = 8;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::Missing,
     Self::Hello,
@@ -52,6 +54,7 @@ impl Op {
     Self::Status,
     Self::Keys,
     Self::Flush,
+    Self::Explain,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -64,6 +67,7 @@ impl Op {
       Self::Status => Some("Status"),
       Self::Keys => Some("Keys"),
       Self::Flush => Some("Flush"),
+      Self::Explain => Some("Explain"),
       _ => None,
     }
   }
