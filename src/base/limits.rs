@@ -214,12 +214,24 @@ pub const REPLAY_BYTES_MAX: u64 = GIB as u64;
 pub const REPLAY_BYTES_MIN: u64 = 16 * MIB as u64;
 /// The replayed part of the log is at most this part of the shard's disk, since nothing in it can be collected.
 pub const REPLAY_DISK_PART: u64 = 16;
+/// The same of what lives in it: what has just been overwritten should not have to wait long.
+pub const REPLAY_LIVE_PART: u64 = 8;
 /// Runs of tables, of a like size and neighbours in age, that are merged into one.
-pub const COMPACTION_FANOUT: usize = 4;
+pub const COMPACTION_FANOUT: usize = 8;
 /// Runs of tables of a shard, each of which a lookup may have to ask: beyond it the cheapest neighbours are merged.
-pub const RUNS_MAX: usize = 12;
-/// Percent: bytes of all segments for 100 bytes that live; beyond it segments are collected.
+pub const RUNS_MAX: usize = 16;
+/// Bytes of disk for 100 bytes of keys and values, unless set otherwise; beyond it segments are collected.
 pub const SPACE_GOAL_PERCENT: u64 = 160;
+/// Bytes of segments that are always allowed for 100 bytes that live in them: with less to choose from, collection
+/// would write four bytes for one of a user.
+pub const LOG_PERCENT_MIN: u64 = 125;
+/// Puts are slowed to `BRAKE_BYTES_PER_SECOND` as the log comes this many hundredths of what lives beyond its goal, and
+/// less before.
+pub const BRAKE_EXCESS_PERCENT: u64 = 12;
+/// Bytes of log a second while the brake is pulled all the way, if groups are short.
+pub const BRAKE_BYTES_PER_SECOND: u64 = 4 * MIB as u64;
+/// Milliseconds that one group waits at most because collection has fallen behind.
+pub const BRAKE_MS_MAX: u64 = 40;
 /// Percent of a segment that may live and its collection still give something back.
 pub const COLLECT_LIVE_PERCENT_MAX: u64 = 90;
 /// Percent of the disk budget at which collection no longer minds the space goal; below the one at which puts are
@@ -234,6 +246,11 @@ pub const COLLECT_RETRY_MS: u64 = 10;
 pub const COLLECT_BATCH_BYTES: usize = MIB;
 /// Records that collection asks the index about at a time: enough to keep a disk busy that a request can still use.
 pub const COLLECT_MOVES_MAX: usize = 256;
+/// Milliseconds that collection rests at most between two batches.
+pub const COLLECT_REST_MS_MAX: u64 = 50;
+/// Emptied segments that wait until the flips away from them stand in a table may take this part of what lives; then
+/// memory becomes a table for their sake.
+pub const COLLECT_HELD_PART: u64 = 32;
 /// Entries that one step of a count or of a scan reads.
 pub const SCAN_BATCH_ENTRIES: usize = 256;
 /// Events that wait for the log thread; further ones are dropped and counted. All that happens at a start or a stop of

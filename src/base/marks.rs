@@ -77,6 +77,14 @@ marks! {
     Quarantined,
     /// A value was copied out of a segment that was to be given back.
     Relocated,
+    /// A place of a value was changed in memory to that of its copy.
+    Flipped,
+    /// A start found copies in a cold segment that no manifest had counted yet.
+    ColdTail,
+    /// A segment without anything alive waited for the flips away from it to stand in a table.
+    FreeWaited,
+    /// Puts were slowed because collection had fallen behind.
+    Braked,
     /// A read met a value that had moved.
     ValueMoved,
     /// A replica joined the state of another one into its own.

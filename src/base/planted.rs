@@ -84,6 +84,12 @@ table! {
         "A segment is removed before what superseded its records is durable.";
     FreedUnread, "RELIABILITY 2.2 collector",
         "A segment is removed though a group in it could not be read.";
+    FlipsNotFlushed, "DESIGN 4 collection: every flip recoverable",
+        "A segment is removed before the entries that name the copies stand in a table.";
+    FlippedBeforeDurable, "DESIGN 4 collection: free",
+        "An entry names a copy that is not on the medium yet.";
+    ColdTailForgotten, "DESIGN 4 recovery",
+        "A start takes the end of a cold segment from the manifest, though copies behind it are named by the log.";
     QuarantineForgotten, "DESIGN 4 data directory",
         "A restart forgets what could not be read.";
     DoorbellLost, "DESIGN decision 3",

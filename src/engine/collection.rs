@@ -1,11 +1,12 @@
-//! Gives back segments whose values are mostly dead: what lives is copied into the log by whoever holds the turn of its
-//! key, and the segment is removed when nothing needs it any more.
+//! Gives back segments whose values are mostly dead: what lives is copied into a cold segment, then whoever holds the
+//! turn of its key makes the entry name the copy, and the segment is removed when nothing needs it any more. Where the
+//! disk is nearly full, which leaves no room to wait, the copy is a record of the log instead.
 //!
 //! A segment goes only if every group in it was read whole, so that no record was overlooked; if its records all lie
-//! before the replay position, so that no start needs them; and if every copy is durable. Who reads a value meanwhile
-//! has its file open; who comes later finds that the value has moved, and asks the index again.
+//! before the replay position, so that no start needs them; if every copy is durable; and if a start would find every
+//! copy: by a table, or by the record. Who reads a value meanwhile has its file open; who comes later finds that the
+//! value has moved, and asks the index again.
 
-use super::Engine;
 use super::damage::{Bad, BadFile, Spot};
 use super::entry::{Entry, Location, NewValue, Place};
 use super::key::{Key, KeyRef};
@@ -15,15 +16,17 @@ use super::log::record::{self, Found};
 use super::log::segment;
 use super::manifest::Sealed;
 use super::manifest_codec::Edit;
-use super::outcome::OpenError;
+use super::outcome::{AppendRefused, OpenError};
 use super::shell::Shell;
+use super::usage;
+use super::{Engine, directory};
 use crate::base::limits::{INLINE_VALUE_BYTES_MAX, PAGE_BYTES, SCAN_BATCH_ENTRIES};
 use crate::base::marks::mark;
 use crate::base::planted::planted;
 use crate::causal::dot::Dot;
 use crate::causal::object::Object;
 use crate::causal::value_hash::value_hash;
-use crate::runtime::disk::DiskError;
+use crate::runtime::disk::{DiskError, Persist};
 use crate::runtime::time::timeout;
 use std::rc::Rc;
 use std::time::Duration;
@@ -43,6 +46,32 @@ pub struct Survivor {
     pub key: Key,
     pub location: Location,
     values: Vec<(Dot, Rc<[u8]>)>,
+}
+
+/// The copy of a record's values, on the medium.
+pub struct Copied {
+    /// What was copied.
+    pub from: Location,
+    at: Location,
+    /// The siblings of the copy, in their order.
+    dots: Vec<Dot>,
+}
+
+/// What has become of a segment without anything alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freed {
+    Now,
+    /// When the entries that name the copies stand in a table.
+    Later,
+    /// The disk had no room to note it, or the log closed: it is chosen again later.
+    NotNow,
+}
+
+/// Why nothing was copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotCopied {
+    NoRoom,
+    Poisoned,
 }
 
 /// Why a segment cannot be given back in this life.
@@ -159,6 +188,38 @@ impl Survivor {
     }
 }
 
+impl Copied {
+    /// The object with the copies in the place of what was copied.
+    pub fn flipped(&self, object: &Object<Place>) -> Object<Place> {
+        let siblings = object.siblings.iter().cloned().map(|mut sibling| {
+            if let Place::At {
+                location, bytes, ..
+            } = sibling.value
+                && location == self.from
+            {
+                let nth = self.dots.iter().position(|dot| *dot == sibling.dot);
+                // What points here was there when the copy was made: nothing ever comes to point to an old record.
+                let nth = nth.expect("it was copied");
+                sibling.value = Place::At {
+                    location: self.at,
+                    sibling: nth as u16,
+                    bytes,
+                };
+            }
+            sibling
+        });
+        Object {
+            vector: object.vector.clone(),
+            siblings: siblings.collect(),
+        }
+    }
+
+    /// Whether anything of the object is where the copy was made from.
+    pub fn is_named(&self, object: &Object<Place>) -> bool {
+        usage::locations(object).any(|location| location == self.from)
+    }
+}
+
 impl Shell {
     /// Counts what lives in each segment, once after a start.
     pub(super) async fn count_usage(&self) {
@@ -172,7 +233,9 @@ impl Shell {
             };
             let last = batch.last().map(|(key, _)| key.clone());
             let full = batch.len() == SCAN_BATCH_ENTRIES;
-            let objects = batch.iter().map(|(_, entry)| &*entry.object);
+            let objects = batch
+                .iter()
+                .map(|(key, entry)| (key.as_ref(), &*entry.object));
             let upto = last.clone().filter(|_| full);
             self.state.borrow_mut().usage().on_counted(objects, upto);
             after = last;
@@ -180,36 +243,148 @@ impl Shell {
         self.collects.notify();
     }
 
-    async fn free(&self, victim: &Victim) -> Result<bool, Stuck> {
+    async fn free(&self, victim: &Victim) -> Result<Freed, Stuck> {
         if !victim.is_whole() && !planted!(FreedUnread) {
             return Err(Stuck::Groups);
         }
         let number = victim.segment();
+        let now = self.state.borrow_mut().on_emptied(number);
+        if !now {
+            self.flushes.notify();
+            return Ok(Freed::Later);
+        }
+        Ok(match self.remove(&[number]).await {
+            true => Freed::Now,
+            false => Freed::NotNow,
+        })
+    }
+
+    /// False: the disk has no room to note it, or the log closed.
+    async fn remove(&self, segments: &[u32]) -> bool {
         let mut manifest = self.manifest.lock().await;
-        if let Err(error) = manifest.append(vec![Edit::RemoveSegment(number)]).await {
+        let edits = segments.iter().map(|number| Edit::RemoveSegment(*number));
+        if let Err(error) = manifest.append(edits.collect()).await {
             drop(manifest);
             self.on_background_error(error).await;
-            return Ok(false);
+            return false;
         }
-        mark!(SegmentCollected);
-        {
+        for &number in segments {
+            mark!(SegmentCollected);
             let mut state = self.state.borrow_mut();
             state.on_removed(number);
             state.counters_mut().segments_collected += 1;
         }
         drop(manifest);
-        // Who reads it has it open. If it cannot be removed, it is rubbish to the next start.
-        let _ = self.disk().remove(&segment::name(number)).await;
+        for &number in segments {
+            // Who reads it has it open. If it cannot be removed, it is rubbish to the next start.
+            let _ = self.disk().remove(&segment::name(number)).await;
+        }
         self.segments.notify();
         self.room.notify();
-        Ok(true)
+        true
+    }
+
+    async fn copy(
+        &self,
+        batch: Vec<(&Survivor, Object<NewValue<'_>>)>,
+    ) -> Result<Vec<Copied>, NotCopied> {
+        let mut batch = batch;
+        batch.sort_by(|(a, _), (b, _)| a.key().cmp(&b.key()));
+        let mut copied = Vec::with_capacity(batch.len());
+        for (survivor, object) in &batch {
+            let at = loop {
+                let added = self.state.borrow_mut().add_copy(survivor.key(), object);
+                match added {
+                    Ok(at) => break at,
+                    Err(bytes) => {
+                        if !self.write_copies().await? {
+                            self.begin_cold(bytes).await?;
+                        }
+                    }
+                }
+            };
+            copied.push(Copied {
+                from: survivor.location,
+                at,
+                dots: object.siblings.iter().map(|sibling| sibling.dot).collect(),
+            });
+        }
+        if !planted!(FlippedBeforeDurable) {
+            self.write_copies().await?;
+        }
+        Ok(copied)
+    }
+
+    /// Writes what waits for the cold segment. False: there was nothing.
+    async fn write_copies(&self) -> Result<bool, NotCopied> {
+        let mut any = false;
+        loop {
+            if !self.serves() {
+                return Err(NotCopied::Poisoned);
+            }
+            let job = self.state.borrow_mut().take_cold_job();
+            let Some((job, file)) = job else {
+                return Ok(any);
+            };
+            any = true;
+            let written = Sealed {
+                segment: job.segment,
+                end: job.offset + job.len as u64,
+                last: job.number.0,
+            };
+            let write = file.write_at(job.offset, job.buffer, job.len, Persist::Dsync);
+            let (buffer, done) = write.await;
+            if let Err(error) = done {
+                self.poison(error);
+                return Err(NotCopied::Poisoned);
+            }
+            let mut state = self.state.borrow_mut();
+            state.on_cold_durable(written, buffer, job.len);
+        }
+    }
+
+    /// Begins a cold segment in which a record of `bytes` bytes has room.
+    async fn begin_cold(&self, bytes: usize) -> Result<(), NotCopied> {
+        let mut manifest = self.manifest.lock().await;
+        let wanted = self.state.borrow_mut().wanted_cold(bytes);
+        let left = self.state.borrow().cold_end();
+        let named = |segment| {
+            let left = left.map(Edit::Sealed);
+            left.into_iter()
+                .chain([Edit::ColdSegment(segment)])
+                .collect()
+        };
+        let made = match wanted {
+            Some(bytes) => directory::prepare_segment(&mut manifest, bytes, named).await,
+            None => Ok(None),
+        };
+        match made {
+            Ok(Some((segment, file))) => {
+                let bytes = manifest.bytes();
+                let mut state = self.state.borrow_mut();
+                state.on_cold_segment(segment, file, left, bytes);
+                Ok(())
+            }
+            Ok(None) => {
+                self.state.borrow_mut().on_disk_full();
+                Err(NotCopied::NoRoom)
+            }
+            Err(error) => {
+                self.poison(error);
+                Err(NotCopied::Poisoned)
+            }
+        }
     }
 }
 
 impl Engine {
     /// The segment to be collected now, if any pays.
     pub fn victim(&self) -> Option<Victim> {
-        let (sealed, file) = self.shell.state.borrow_mut().victim()?;
+        let victim = self.shell.state.borrow_mut().victim();
+        if self.shell.state.borrow().wants_freeze() {
+            self.shell.flushes.notify();
+        }
+        let (sealed, file) = victim?;
         let log = self.shell.state.borrow().log();
         let reader = SegmentReader::new(file, log, sealed.segment, 0, sealed.end);
         Some(Victim {
@@ -220,16 +395,56 @@ impl Engine {
         })
     }
 
+    /// How much of its time collection should take, in percent: the more the nearer the space goal is.
+    pub fn haste(&self) -> u64 {
+        self.shell.state.borrow().haste()
+    }
+
     /// Waits until there may be a victim, `ms` milliseconds at most: what lives changes with every write.
     pub async fn victim_perhaps(&self, ms: u64) {
         let wait = Duration::from_millis(ms);
         timeout(&self.shell.runtime, wait, self.shell.collects.notified()).await;
     }
 
-    /// Every record of it that an entry pointed at was relocated, and all that was appended for it is durable:
-    /// removes it. `false`: the disk had no room to note that, or the log closed; it is chosen again later.
-    pub async fn free(&self, victim: &Victim) -> Result<bool, Stuck> {
+    /// Whether what lives goes to cold segments now, by `copy` and `flip`; else to the log, by `relocate`.
+    pub fn copies_apart(&self) -> bool {
+        self.shell.state.borrow().copies_apart()
+    }
+
+    /// Copies records, each with the object that `Survivor::relocated` made of its entry, into a cold segment; the
+    /// copies are durable on return, in whatever order.
+    pub async fn copy(
+        &self,
+        batch: Vec<(&Survivor, Object<NewValue<'_>>)>,
+    ) -> Result<Vec<Copied>, NotCopied> {
+        self.shell.copy(batch).await
+    }
+
+    /// The newest entry names the copy from now on. The caller holds the key's turn since its lookup found `before`,
+    /// which names what was copied.
+    pub fn flip(
+        &self,
+        key: KeyRef<'_>,
+        before: &Rc<Entry>,
+        copied: &Copied,
+    ) -> Result<(), AppendRefused> {
+        let flipped = self.shell.state.borrow_mut().flip(key, before, copied);
+        if self.shell.state.borrow().wants_freeze() {
+            self.shell.flushes.notify();
+        }
+        flipped
+    }
+
+    /// Nothing names a record of it any more, and all that was appended in the place of its records is durable: removes
+    /// it, now or when every flip away from it stands in a table.
+    pub async fn free(&self, victim: &Victim) -> Result<Freed, Stuck> {
         self.shell.free(victim).await
+    }
+
+    /// Removes the segments that wait for no flip any more. False: the disk had no room to note it, or the log closed.
+    pub async fn free_waiting(&self) -> bool {
+        let freeable = self.shell.state.borrow().freeable();
+        freeable.is_empty() || self.shell.remove(&freeable).await
     }
 
     /// There was no room for a copy: others come first, those without anything alive among them.

@@ -6,7 +6,7 @@
 use super::damage::Damage;
 use super::log::format::LOG_FORMAT;
 use super::log::group::{self, LogId, NoGroup};
-use super::log::segment;
+use super::log::segment::{self, Segment};
 use super::manifest::{self, Manifest, State as ManifestState, TableRow};
 use super::manifest_codec::Edit;
 use super::outcome::OpenError;
@@ -46,13 +46,11 @@ pub(super) async fn open(
         });
     }
     let files = own_segments(disk, &options).await?;
+    let highest_named = state.highest_segment;
     for &number in &files {
-        let named = state
-            .segments
-            .iter()
-            .any(|segment| segment.number == number);
+        let named = state.all_segments().any(|one| one.number == number);
         if !named {
-            check_rubbish(disk, &state, number, generation).await?;
+            check_rubbish(disk, &state, number, highest_named, generation).await?;
         }
         state.apply(&Edit::HighestSegment(number));
     }
@@ -135,6 +133,7 @@ async fn check_rubbish(
     disk: &Disk,
     state: &ManifestState,
     number: u32,
+    highest_named: Option<u32>,
     generation: u64,
 ) -> Result<(), OpenError> {
     let name = segment::name(number);
@@ -155,7 +154,12 @@ async fn check_rubbish(
         shard: state.shard,
     };
     match group::read_header(&page, log, number, 0) {
-        // Of a life that ended before the newest cut: its removal was not durable. Perhaps never whole, never acked.
+        // Nobody writes to a segment that is not named.
+        Ok(_) if Some(number) > highest_named => Err(lost(
+            "it holds groups, and the manifest does not know its number",
+        )),
+        // Of a life that ended before the newest cut, or cold: its removal was not durable. Perhaps never whole, never
+        // acked.
         Ok(header) if header.number < state.first_number_needed() => Ok(()),
         Ok(_) => Err(lost("it holds groups, and the manifest does not name it")),
         Err(NoGroup::Newer(found)) => Err(OpenError::NewerFormat {
@@ -167,12 +171,14 @@ async fn check_rubbish(
     }
 }
 
-/// Makes a new segment: file, name and manifest durable, in this order. `None`: there is no space for it now, no
-/// descriptor, or no number: only damage uses them up, and what is there can still be read.
+/// Makes a new segment: file, name and manifest durable, in this order; `edits` name it there. `None`: there is no
+/// space for it now, no descriptor, or no number: only damage uses them up, and what is there can still be read.
 pub(super) async fn prepare_segment(
     manifest: &mut Manifest,
     bytes: u64,
-) -> Result<Option<(u32, File)>, DiskError> {
+    edits: impl FnOnce(Segment) -> Vec<Edit>,
+) -> Result<Option<(Segment, File)>, DiskError> {
+    manifest.is_sound()?;
     let state = manifest.state();
     let next = segment::next_number(state.highest_segment, state.shard, state.shards);
     let Some(number) = next else {
@@ -206,9 +212,9 @@ pub(super) async fn prepare_segment(
             Err(error) => return Err(error),
         }
     }
-    let segment = segment::Segment { number, bytes };
-    match manifest.append(vec![Edit::Segment(segment)]).await {
-        Ok(()) => Ok(Some((number, file))),
+    let segment = Segment { number, bytes };
+    match manifest.append(edits(segment)).await {
+        Ok(()) => Ok(Some((segment, file))),
         Err(error) if error.cause.passes() => {
             disk.remove(&name).await?;
             Ok(None)

@@ -56,7 +56,8 @@ impl ReplayFrom {
     }
 }
 
-/// Where the groups of a segment end that lies before the replay position: what is missing before that is damage.
+/// Where the groups of a segment end that no replay reads, since it lies before the replay position or is cold: what is
+/// missing before that is damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sealed {
     pub segment: u32,
@@ -85,6 +86,9 @@ pub struct State {
     pub shards: u16,
     /// In the order of replay.
     pub segments: Vec<Segment>,
+    /// Copies that collection made of values, in the order in which the segments were begun. Nothing is replayed from
+    /// them: an entry that points here stands in a table, or in a record of the log.
+    pub cold: Vec<Segment>,
     /// At most one a segment, in their order.
     pub cuts: Vec<Cut>,
     pub damaged: Arcs,
@@ -138,6 +142,7 @@ impl State {
             shard,
             shards,
             segments: Vec::new(),
+            cold: Vec::new(),
             cuts: Vec::new(),
             damaged: Arcs::default(),
             first_group: 1,
@@ -170,8 +175,13 @@ impl State {
             }
             Edit::RemoveSegment(number) => {
                 self.segments.retain(|segment| segment.number != *number);
+                self.cold.retain(|segment| segment.number != *number);
                 self.cuts.retain(|cut| cut.segment != *number);
                 self.sealed.retain(|sealed| sealed.segment != *number);
+            }
+            Edit::ColdSegment(segment) => {
+                self.cold.push(*segment);
+                self.highest_segment = self.highest_segment.max(Some(segment.number));
             }
             Edit::Sealed(sealed) => {
                 self.sealed.retain(|other| other.segment != sealed.segment);
@@ -197,6 +207,7 @@ impl State {
     /// The edits that make this state from nothing.
     pub fn edits(&self) -> Vec<Edit> {
         let segments = self.segments.iter().map(|segment| Edit::Segment(*segment));
+        let cold = self.cold.iter().map(|one| Edit::ColdSegment(*one));
         let cuts = self.cuts.iter().map(|cut| Edit::Cut(*cut));
         let highest = self.highest_segment.map(Edit::HighestSegment);
         let damaged = (self.damaged != Arcs::default()).then_some(Edit::Damaged(self.damaged));
@@ -206,6 +217,7 @@ impl State {
         let tables = self.tables.iter().map(|table| Edit::Table(*table));
         let highest_table = self.highest_table.map(Edit::HighestTable);
         segments
+            .chain(cold)
             .chain(cuts)
             .chain(highest)
             .chain(damaged)
@@ -219,13 +231,13 @@ impl State {
 
     /// What nobody writes, right as the checksums may be.
     fn flaw(&self) -> Option<&'static str> {
-        let mut numbers: Vec<u32> = self.segments.iter().map(|one| one.number).collect();
+        let mut numbers: Vec<u32> = self.all_segments().map(|one| one.number).collect();
         numbers.sort_unstable();
         if numbers.windows(2).any(|pair| pair[0] == pair[1]) {
             return Some("it names a segment twice");
         }
         let whole = |bytes: u64| bytes.is_multiple_of(PAGE_BYTES as u64);
-        let segments = self.segments.iter().all(|one| whole(one.bytes));
+        let segments = self.all_segments().all(|one| whole(one.bytes));
         if !segments || !self.cuts.iter().all(|cut| whole(cut.offset)) {
             return Some("it names places that are no whole pages");
         }
@@ -245,8 +257,7 @@ impl State {
 
     fn flaw_of_tables(&self) -> Option<&'static str> {
         for sealed in &self.sealed {
-            let mut named = self.segments.iter();
-            let named = named.find(|one| one.number == sealed.segment);
+            let named = self.all_segments().find(|one| one.number == sealed.segment);
             let whole = sealed.end.is_multiple_of(PAGE_BYTES as u64);
             if !whole || named.is_none_or(|one| sealed.end > one.bytes) {
                 return Some("it seals a segment where it does not end");
@@ -261,8 +272,13 @@ impl State {
         (!counted).then_some("its runs are beyond counting")
     }
 
+    /// Of the log, then the cold ones.
+    pub fn all_segments(&self) -> impl Iterator<Item = &Segment> {
+        self.segments.iter().chain(&self.cold)
+    }
+
     pub fn segment_bytes(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.bytes).sum()
+        self.all_segments().map(|segment| segment.bytes).sum()
     }
 }
 
@@ -441,12 +457,16 @@ impl Manifest {
         self.remove_older().await.map_err(lasting)
     }
 
+    /// An error: nothing is appended any more, and what the next start will read may name files that this life does not
+    /// know to be named.
+    pub fn is_sound(&self) -> Result<(), DiskError> {
+        self.failed.clone().map_or(Ok(()), Err)
+    }
+
     /// Makes edits durable, all or none, in a new generation if this one has no room for them. A cause that passes:
     /// nothing was changed. After any other error the state is unknown to anybody but the next start.
     pub async fn append(&mut self, edits: Vec<Edit>) -> Result<(), DiskError> {
-        if let Some(error) = &self.failed {
-            return Err(error.clone());
-        }
+        self.is_sound()?;
         let appended = self.append_block(edits).await;
         if let Err(error) = &appended
             && !error.cause.passes()

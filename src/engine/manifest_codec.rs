@@ -24,6 +24,8 @@ pub enum Edit {
     RemoveTable(u32),
     HighestTable(u32),
     Sealed(Sealed),
+    /// Collection may write copies into this segment from now on; no replay reads it.
+    ColdSegment(Segment),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +97,9 @@ pub fn encode(block: &Block) -> Encoded {
                     sealed.end,
                     sealed.last,
                 ]);
+            }
+            Edit::ColdSegment(segment) => {
+                words.extend([EDIT_COLD_SEGMENT, u64::from(segment.number), segment.bytes]);
             }
         }
     }
@@ -211,6 +216,10 @@ fn decode_edits(bytes: &[u8], count: u32) -> Option<Vec<Edit>> {
                 segment: words.next()?.try_into().ok()?,
                 end: words.next()?,
                 last: words.next()?,
+            }),
+            EDIT_COLD_SEGMENT => Edit::ColdSegment(Segment {
+                number: words.next()?.try_into().ok()?,
+                bytes: words.next()?,
             }),
             _ => return None,
         });
@@ -329,6 +338,8 @@ mod tests {
             any::<u32>().prop_map(Edit::HighestTable),
             (any::<u32>(), any::<[u64; 2]>())
                 .prop_map(|(segment, [end, last])| Edit::Sealed(Sealed { segment, end, last })),
+            (any::<u32>(), any::<u64>())
+                .prop_map(|(number, bytes)| Edit::ColdSegment(Segment { number, bytes })),
         ]
     }
 

@@ -4,8 +4,8 @@ use bytemuck::{Pod, Zeroable};
 
 /// "ARMMANIF".
 pub const MANIFEST_MAGIC: u64 = u64::from_le_bytes(*b"ARMMANIF");
-/// 1 had no tables: its edits are the first five.
-pub const MANIFEST_FORMAT: u32 = 2;
+/// 1 had no tables: its edits are the first five. 2 had no cold segments.
+pub const MANIFEST_FORMAT: u32 = 3;
 pub const MANIFEST_FORMAT_OLDEST: u32 = 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -57,3 +57,5 @@ pub const EDIT_REMOVE_TABLE: u64 = 9;
 pub const EDIT_HIGHEST_TABLE: u64 = 10;
 /// sealed: segment, where its last group ends in bytes, that group's number.
 pub const EDIT_SEALED: u64 = 11;
+/// cold segment: number, bytes.
+pub const EDIT_COLD_SEGMENT: u64 = 12;

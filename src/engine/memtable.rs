@@ -212,6 +212,12 @@ impl Memtable {
         self.held_bytes + self.slots * SLOT_BYTES
     }
 
+    /// All entries, in key order.
+    pub fn entries(&self) -> impl Iterator<Item = &Rc<Entry>> {
+        let slots = self.tables.iter().flat_map(|table| table.slots.iter());
+        slots.flatten().map(|slot| &slot.entry)
+    }
+
     /// At most `limit` entries in key order behind `after`.
     pub fn scan(&self, after: Option<&Key>, limit: usize) -> Vec<(Key, Rc<Entry>)> {
         let first = after.map_or(0, |key| record::arc(key.position));

@@ -39,10 +39,10 @@ mod tests;
 mod usage;
 
 use crate::base::histogram::Histogram;
-use crate::base::limits::SEGMENT_BYTES_MIN;
+use crate::base::limits::{SEGMENT_BYTES_MIN, SPACE_GOAL_PERCENT};
 use crate::runtime::Runtime;
 use crate::runtime::disk::Disk;
-pub use collection::{Stuck, Survivor, Victim};
+pub use collection::{Copied, Freed, NotCopied, Stuck, Survivor, Victim};
 pub use damage::{Bad, News, Report as DamageReport};
 pub use entry::{Entry, GroupNumber, Location, NewValue, Place};
 pub use log::format::LOG_FORMAT;
@@ -74,6 +74,8 @@ pub struct Sizes {
     pub memtable_bytes: Option<usize>,
     /// Bytes of log at which memory is frozen; `None`: a part of the disk, within limits.
     pub replay_bytes: Option<u64>,
+    /// The space goal: bytes of disk for 100 bytes of keys and values, all files counted.
+    pub space_percent: u64,
 }
 
 impl Default for Sizes {
@@ -82,6 +84,7 @@ impl Default for Sizes {
             segment_bytes_min: SEGMENT_BYTES_MIN as u64,
             memtable_bytes: None,
             replay_bytes: None,
+            space_percent: SPACE_GOAL_PERCENT,
         }
     }
 }
@@ -93,6 +96,7 @@ impl Sizes {
         segment_bytes_min: 64 * crate::base::units::KIB as u64,
         memtable_bytes: Some(2 * crate::base::units::KIB),
         replay_bytes: Some(128 * crate::base::units::KIB as u64),
+        space_percent: SPACE_GOAL_PERCENT,
     };
 }
 

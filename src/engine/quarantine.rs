@@ -54,7 +54,7 @@ pub(super) async fn load(disk: &Disk, state: &ManifestState) -> Result<Vec<Spot>
         }
         let named = match spot.file {
             BadFile::Table(number) => state.tables.iter().any(|row| row.number == number),
-            BadFile::Segment(number) => state.segments.iter().any(|one| one.number == number),
+            BadFile::Segment(number) => state.all_segments().any(|one| one.number == number),
         };
         if !named {
             disk.remove(&name(spot)).await?;

@@ -11,6 +11,9 @@
 //! | a later group anywhere | damage: what is missing had been durable |
 //! | nothing | a torn tail: never acked; cut here for ever |
 //!
+//! Cold segments are not replayed. The last of them may hold copies that a record of the log names already and no table
+//! yet: it is looked through for its end, since a segment whose end is not known is never given back.
+//!
 //! Damage makes the arcs that the lost group touched "unsure": the next group lists them. Where more than one group
 //! is lost, or the next one does not list them, all arcs are. An error of the disk is never the end of a log.
 
@@ -26,7 +29,8 @@ use super::manifest::{Cut, Sealed, State};
 use super::manifest_codec::Edit;
 use super::memtable::Memtable;
 use super::outcome::OpenError;
-use crate::base::limits::{INLINE_VALUE_BYTES_MAX, LOG_NUMBER_MAX};
+use super::usage;
+use crate::base::limits::{INLINE_VALUE_BYTES_MAX, LOG_NUMBER_MAX, PAGE_BYTES};
 use crate::base::marks::mark;
 use crate::base::planted::planted;
 use crate::causal::object::{Object, Sibling};
@@ -147,7 +151,8 @@ pub async fn replay(
             "replay begins in it, and the manifest does not name it",
         )
     })?;
-    let mut files = BTreeMap::new();
+    let mut state = state;
+    let (mut files, torn_cold) = open_cold(disk, &mut state).await?;
     for (index, segment) in state.segments.iter().enumerate() {
         let file = open_segment(disk, segment, index >= first).await?;
         files.insert(segment.number, file);
@@ -193,7 +198,59 @@ pub async fn replay(
         done += segment.bytes;
         progress(done, total);
     }
+    if let Some(segment) = torn_cold {
+        replay.keep_what_is_pointed_at(segment);
+    }
     Ok(replay.finish(files))
+}
+
+/// Opens the cold segments, and finds the end of the last one; it is forgotten if nothing was written to it. No life
+/// goes on writing in one of an earlier life.
+/// Returns it if something that is no group stands behind its end.
+async fn open_cold(
+    disk: &Disk,
+    state: &mut State,
+) -> Result<(BTreeMap<u32, File>, Option<u32>), OpenError> {
+    let mut files = BTreeMap::new();
+    let mut torn = None;
+    let log = LogId {
+        identity: state.identity,
+        shard: state.shard,
+    };
+    let last = state.cold.last().map(|segment| segment.number);
+    for segment in state.cold.clone() {
+        let number = segment.number;
+        let is_last = Some(number) == last && !planted!(ColdTailForgotten);
+        let file = open_segment(disk, &segment, is_last).await?;
+        files.insert(number, file.clone());
+        if !is_last {
+            continue;
+        }
+        let known = state.sealed.iter().find(|sealed| sealed.segment == number);
+        let from = known.map_or(0, |sealed| sealed.end);
+        let mut reader = SegmentReader::new(file, log, number, from, segment.bytes);
+        let mut end = None;
+        while let Some(found) = reader.next().await? {
+            end = Some(Sealed {
+                segment: number,
+                end: found.offset + found.bytes.len() as u64,
+                last: found.header.number,
+            });
+        }
+        match end {
+            Some(sealed) => {
+                mark!(ColdTail);
+                state.apply(&Edit::Sealed(sealed));
+            }
+            None if known.is_none() && !reader.is_dirty() => {
+                state.apply(&Edit::RemoveSegment(number));
+                files.remove(&number);
+            }
+            None => {}
+        }
+        torn = reader.is_dirty().then_some(number);
+    }
+    Ok((files, torn))
 }
 
 /// Bytes that were written and not synced can be read now and be gone after a power cut: sync before trusting any.
@@ -361,6 +418,27 @@ impl Replay<'_> {
         };
         self.memtable.insert(record.key, entry);
         Ok(())
+    }
+
+    /// A copy was durable before anything named it. If a record of the log names one behind the end of this cold
+    /// segment, a group of it has rotted: the segment then ends behind that, and lacks a group for good.
+    fn keep_what_is_pointed_at(&mut self, segment: u32) {
+        let named = |sealed: &&Sealed| sealed.segment == segment;
+        let known = self.state.sealed.iter().find(named).copied();
+        let (end, last) = known.map_or((0, 0), |sealed| (sealed.end, sealed.last));
+        let places = self.memtable.entries();
+        let places = places.flat_map(|entry| usage::locations(&entry.object));
+        let ends = places
+            .filter(|at| at.segment == segment)
+            .map(|at| at.offset() + u64::from(at.bytes));
+        let pointed_at = ends.max().unwrap_or(0);
+        if pointed_at > end {
+            self.state.apply(&Edit::Sealed(Sealed {
+                segment,
+                end: pointed_at.next_multiple_of(PAGE_BYTES as u64),
+                last: last + 1,
+            }));
+        }
     }
 
     fn lose(&mut self, lost: Option<Lost>) {

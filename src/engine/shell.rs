@@ -6,9 +6,9 @@ use super::entry::{Entry, GroupNumber, Location, NewValue, Place};
 use super::key::{Key, KeyRef};
 use super::log::group::LogId;
 use super::log::record::{self, Found};
-use super::log::segment::Segment;
 use super::log::writer::Job;
 use super::manifest::{Manifest, Sealed};
+use super::manifest_codec::Edit;
 use super::outcome::{AppendRefused, Lookup, Poisoned, Unsure};
 use super::run_writer::Cause;
 use super::state::{Purpose, State};
@@ -17,6 +17,7 @@ use super::{DamageReport, Engine, Statistics};
 use crate::base::limits::{
     BULK_READ_BYTES_MAX, DISK_FULL_RETRY_MS, IDLE_MARK_MS, LOG_ARCS, PAGE_BYTES,
 };
+use crate::base::marks::mark;
 use crate::base::planted::planted;
 use crate::base::units::UnixMillis;
 use crate::causal::dot::Dot;
@@ -59,6 +60,8 @@ pub(super) struct Shell {
     settled: Notify,
     /// A group is being written.
     writing: Cell<bool>,
+    /// Nanoseconds that the next group waits, so that collection does not fall behind.
+    brake: Cell<u64>,
     /// What `commit_next` returned last.
     reported: Cell<GroupNumber>,
 }
@@ -81,6 +84,7 @@ impl Shell {
             segments: Notify::default(),
             settled: Notify::default(),
             writing: Cell::new(false),
+            brake: Cell::new(0),
         }
     }
 
@@ -168,9 +172,9 @@ impl Shell {
                 return false;
             };
             let mut manifest = self.manifest.lock().await;
-            match directory::prepare_segment(&mut manifest, bytes).await {
-                Ok(Some((number, file))) => {
-                    let segment = Segment { number, bytes };
+            let named = |segment| vec![Edit::Segment(segment)];
+            match directory::prepare_segment(&mut manifest, bytes, named).await {
+                Ok(Some((segment, file))) => {
                     let manifest_bytes = manifest.bytes();
                     self.state
                         .borrow_mut()
@@ -204,9 +208,20 @@ impl Shell {
                 self.work.notified().await;
                 continue;
             }
+            let braked = self.brake.take();
+            if braked > 0 {
+                // What comes meanwhile goes into the same group.
+                mark!(Braked);
+                self.runtime.sleep(Duration::from_nanos(braked)).await;
+                continue;
+            }
             let job = self.state.borrow_mut().take_job();
             match job {
-                Some((job, file)) => self.write(job, file).await?,
+                Some((job, file)) => {
+                    let bytes = job.len;
+                    self.write(job, file).await?;
+                    self.brake.set(self.state.borrow().brake_ns(bytes));
+                }
                 None => self.wait_for_work().await?,
             }
         }

@@ -1,6 +1,7 @@
 //! What a shard's engine knows, and how it changes from one wait to the next. No I/O.
 
 mod background;
+mod cold;
 
 use super::cache::{Cache, ValueName};
 use super::damage::{Damage, Report};
@@ -22,7 +23,8 @@ use super::table::BlockName;
 use super::usage::Usage;
 use super::{Options, Statistics};
 use crate::base::limits::{
-    ENTRIES_MEMORY_PERCENT_MAX, PAGE_BYTES, PUT_DISK_PERCENT_MAX, SEGMENTS_AHEAD,
+    COLLECT_DISK_PERCENT, ENTRIES_MEMORY_PERCENT_MAX, PAGE_BYTES, PUT_DISK_PERCENT_MAX,
+    SEGMENTS_AHEAD,
 };
 use crate::base::marks::mark;
 use crate::base::planted::planted;
@@ -30,6 +32,7 @@ use crate::causal::dot::Dot;
 use crate::causal::object::Object;
 use crate::runtime::buffer::PageBuffer;
 use crate::runtime::disk::{DiskError, File};
+pub use cold::Cold;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -57,6 +60,8 @@ struct Due {
     merge: bool,
     /// The same of segments.
     collection: bool,
+    /// Somebody asked for a flush, and collection has not come to rest since.
+    asked: bool,
 }
 
 pub struct State {
@@ -79,10 +84,13 @@ pub struct State {
     files: BTreeMap<u32, File>,
     /// In the order of the log, as the manifest names them.
     segments: Vec<Segment>,
+    cold: Cold,
     /// The segment that replay begins in: what lies before it is value storage only.
     replay_segment: Option<u32>,
     highest_table: Option<u32>,
     log: LogId,
+    /// A victim was there at the last look.
+    collects: bool,
     /// Segments whose copies found no room; others are tried first.
     postponed: BTreeSet<u32>,
     damaged: Arcs,
@@ -122,8 +130,10 @@ impl State {
             runs: Rc::new(runs),
             replay_segment: replayed.state.replay.map(|from| from.segment),
             segments: replayed.state.segments.clone(),
+            cold: Cold::new(replayed.state.cold.clone()),
             highest_table: replayed.state.highest_table,
             log,
+            collects: false,
             postponed: BTreeSet::new(),
             files: replayed.files,
             damaged: replayed.state.damaged,
@@ -288,8 +298,7 @@ impl State {
         // taken always. A delete of what is not there makes a new entry, as a put does.
         let held = before.map_or(0, |object| object.siblings.len());
         let grows = puts || object.siblings.len() > held;
-        let memory_max = self.options.memory_bytes / 100 * ENTRIES_MEMORY_PERCENT_MAX;
-        if grows && self.entry_bytes() + bytes > memory_max {
+        if grows && self.entry_bytes() + bytes > self.entry_bytes_max() {
             // What is frozen leaves memory soon, unless there is no disk for it.
             return Err(match self.frozen.is_some() && !self.disk_full {
                 true => AppendRefused::Overloaded,
@@ -308,13 +317,33 @@ impl State {
 
     /// Bytes of disk that hold something.
     fn used_bytes(&self) -> u64 {
-        self.segment_bytes + self.runs.bytes() - self.writer.unwritten_bytes()
+        self.written_bytes() + self.runs.bytes()
+    }
+
+    /// Bytes of segments that hold something.
+    fn written_bytes(&self) -> u64 {
+        self.segment_bytes - self.writer.unwritten_bytes() - self.cold.unwritten_bytes()
+    }
+
+    /// Bytes of all files.
+    fn taken_bytes(&self) -> u64 {
+        self.segment_bytes + self.runs.bytes() + self.manifest_bytes
+    }
+
+    /// The disk budget is nearly used up.
+    fn is_pressed(&self) -> bool {
+        self.used_bytes() > self.disk_share() / 100 * COLLECT_DISK_PERCENT
     }
 
     /// Bytes of memory that entries take.
     fn entry_bytes(&self) -> usize {
         let frozen = self.frozen.as_ref();
         self.memtable.bytes() + frozen.map_or(0, |frozen| frozen.bytes())
+    }
+
+    /// Bytes of memory that entries may take.
+    fn entry_bytes_max(&self) -> usize {
+        self.options.memory_bytes / 100 * ENTRIES_MEMORY_PERCENT_MAX
     }
 
     pub fn log(&self) -> LogId {
@@ -387,15 +416,18 @@ impl State {
         if enough || self.closed || self.poisoned.is_some() {
             return None;
         }
-        let options = &self.options;
-        let least = options.sizes.segment_bytes_min;
-        let bytes = segment::size(self.segment_bytes, options.value_bytes_max, least);
-        let taken = self.segment_bytes + self.runs.bytes() + self.manifest_bytes;
-        let fits = taken + bytes <= self.disk_share();
+        let bytes = self.new_segment_bytes();
+        let fits = self.taken_bytes() + bytes <= self.disk_share();
         if !fits {
             self.on_disk_full();
         }
         fits.then_some(bytes)
+    }
+
+    fn new_segment_bytes(&self) -> u64 {
+        let options = &self.options;
+        let least = options.sizes.segment_bytes_min;
+        segment::size(self.segment_bytes, options.value_bytes_max, least)
     }
 
     pub fn on_disk_full(&mut self) {
@@ -546,12 +578,12 @@ impl State {
             entry_bytes: self.entry_bytes() as u64,
             table_memory_bytes: self.runs.memory_bytes() as u64,
             cached_bytes: self.cache.bytes(),
-            disk_bytes: self.segment_bytes + self.runs.bytes() + self.manifest_bytes,
+            disk_bytes: self.taken_bytes(),
             log_bytes: self.segment_bytes,
             table_bytes: self.runs.bytes(),
             live_bytes: self.usage.live_bytes(),
             replay_bytes: self.replay_bytes,
-            segments: self.segments.len() as u64,
+            segments: (self.segments.len() + self.cold.segments().len()) as u64,
             runs: self.runs.len() as u64,
             tables: self.runs.tables().count() as u64,
             deferred_entries: self.deferred_entries(),

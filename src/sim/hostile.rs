@@ -33,7 +33,10 @@ pub fn scenario_of(bug: Planted) -> Option<fn(u64) -> Vec<String>> {
     match bug {
         Planted::DeadlineIgnored => Some(deadlines),
         Planted::BudgetLeaked => Some(buffers),
-        Planted::SupersededNotAwaited => Some(super::storage::overwrites),
+        Planted::SupersededNotAwaited
+        | Planted::FreedBeforeDurable
+        | Planted::FlipsNotFlushed
+        | Planted::FlippedBeforeDurable => Some(super::storage::overwrites),
         _ => None,
     }
 }

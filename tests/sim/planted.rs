@@ -10,6 +10,7 @@ const OPERATIONS: u64 = 1_000;
 const CAUGHT_ELSEWHERE: &[Planted] = &[
     Planted::RottenRecordCopied,
     Planted::FreedUnread,
+    Planted::ColdTailForgotten,
     Planted::QuarantineForgotten,
     Planted::PreferenceOffByOne,
     Planted::RepeatedReplica,

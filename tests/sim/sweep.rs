@@ -25,6 +25,8 @@ const MUST_SEE: &[Mark] = &[
     Mark::Merged,
     Mark::SegmentCollected,
     Mark::Relocated,
+    Mark::Flipped,
+    Mark::FreeWaited,
     Mark::ValueMoved,
 ];
 

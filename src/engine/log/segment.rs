@@ -9,8 +9,9 @@ use crate::base::limits::{PAGE_BYTES, SEGMENT_BYTES_MAX};
 /// The directory of the segments of all shards.
 pub const DIRECTORY: &str = "log";
 const SUFFIX: &str = ".segment";
-/// Segments of a shard that has grown: collection wants something to choose from.
-const SEGMENTS_WANTED: u64 = 128;
+/// Segments of a shard that has grown. Collection wants something to choose from, for which 50 are enough; and what is
+/// begun, or ready to be, is three segments or four that count as space.
+const SEGMENTS_WANTED: u64 = 256;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
@@ -83,7 +84,7 @@ mod tests {
         let mib = 1 << 20;
         let size = |shard_bytes, value_bytes_max| size(shard_bytes, value_bytes_max, 4 * mib);
         assert_eq!(size(0, mib as usize), 4 * mib);
-        assert_eq!(size(128 * 9 * mib, mib as usize), 9 * mib);
+        assert_eq!(size(256 * 9 * mib, mib as usize), 9 * mib);
         assert_eq!(size(u64::MAX / 2, mib as usize), 64 * mib);
         for value_bytes_max in [0, 1, mib as usize, 16 * mib as usize] {
             let bytes = size(0, value_bytes_max);

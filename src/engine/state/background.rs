@@ -2,8 +2,7 @@
 
 use super::State;
 use crate::base::limits::{
-    COLLECT_DISK_PERCENT, MEMTABLE_MEMORY_PART, REPLAY_BYTES_MAX, REPLAY_BYTES_MIN,
-    REPLAY_DISK_PART,
+    MEMTABLE_MEMORY_PART, REPLAY_BYTES_MAX, REPLAY_BYTES_MIN, REPLAY_DISK_PART, REPLAY_LIVE_PART,
 };
 use crate::base::marks::mark;
 use crate::engine::frozen::Frozen;
@@ -21,12 +20,15 @@ impl State {
     pub fn wants_freeze(&self) -> bool {
         let sizes = &self.options.sizes;
         let replay_max = self.disk_share() / REPLAY_DISK_PART;
-        let replay_max = replay_max.clamp(REPLAY_BYTES_MIN, REPLAY_BYTES_MAX);
+        let live_part = self.usage.live_bytes() / REPLAY_LIVE_PART;
+        let replay_max = replay_max
+            .min(live_part)
+            .clamp(REPLAY_BYTES_MIN, REPLAY_BYTES_MAX);
         let part = self.options.memory_bytes / MEMTABLE_MEMORY_PART;
         let large = self.memtable.bytes() >= sizes.memtable_bytes.unwrap_or(part);
         let long = self.replay_bytes >= sizes.replay_bytes.unwrap_or(replay_max);
         let serves = self.poisoned.is_none() && !self.closed;
-        let due = large || long || self.due.flush;
+        let due = large || long || self.due.flush || self.holds_much();
         self.frozen.is_none() && self.memtable.keys() > 0 && serves && due
     }
 
@@ -34,6 +36,7 @@ impl State {
     pub fn ask_for_flush(&mut self) {
         self.due.flush = self.memtable.keys() > 0;
         self.due.collection = true;
+        self.due.asked = true;
     }
 
     /// On their way into a table, or asked to be.
@@ -56,6 +59,7 @@ impl State {
         assert!(self.frozen.is_none(), "one memtable is frozen at a time");
         mark!(Frozen);
         self.due.flush = false;
+        self.cold.on_frozen();
         let memtable = std::mem::take(&mut self.memtable);
         self.frozen = Some(Frozen::new(
             memtable,
@@ -77,15 +81,28 @@ impl State {
         self.frozen.as_ref()?.flushable()
     }
 
-    /// The segments that replay will no longer touch.
+    /// The segments that replay will no longer touch, and those that copies were added to: no table names a copy that
+    /// is behind the end of its segment.
     pub fn sealed_before(&self, from: &ReplayFrom) -> Vec<Sealed> {
         let before = self
             .segments
             .iter()
             .take_while(|segment| segment.number != from.segment);
         let new = before.filter(|segment| !self.sealed.contains_key(&segment.number));
-        new.filter_map(|segment| self.ends.get(&segment.number).copied())
+        new.chain(self.cold.segments())
+            .filter_map(|segment| self.ends.get(&segment.number).copied())
             .collect()
+    }
+
+    /// A durable manifest says where these end.
+    pub(super) fn on_sealed(&mut self, sealed: Vec<Sealed>) {
+        for one in sealed {
+            // More may have been written meanwhile.
+            if self.ends.get(&one.segment) == Some(&one) {
+                self.ends.remove(&one.segment);
+            }
+            self.sealed.insert(one.segment, one);
+        }
     }
 
     pub fn runs(&self) -> Rc<Runs> {
@@ -97,10 +114,8 @@ impl State {
         let frozen = self.frozen.take().expect("it was just written");
         self.replay_bytes -= frozen.replay_bytes();
         self.replay_segment = Some(from.segment);
-        for one in sealed {
-            self.ends.remove(&one.segment);
-            self.sealed.insert(one.segment, one);
-        }
+        self.on_sealed(sealed);
+        self.cold.on_flushed();
         self.on_merged(&[], run);
     }
 
@@ -117,7 +132,13 @@ impl State {
         // Those that found no room are still due, though none of them is chosen now.
         let postponed = !self.postponed.is_empty();
         let victim = self.choose_victim();
-        self.due.collection = victim.is_some() || postponed;
+        self.collects = victim.is_some();
+        self.due.collection = victim.is_some() || postponed || self.cold.emptied_bytes() > 0;
+        if victim.is_none() && self.due.asked {
+            // Nothing more is emptied: what waits for flips shall not wait for further writes too.
+            self.due.flush |= self.cold.emptied_bytes() > 0 && self.memtable.keys() > 0;
+            self.due.asked = self.due.collection;
+        }
         victim
     }
 
@@ -133,12 +154,13 @@ impl State {
         let takes = |segment: &&Segment| {
             let number = segment.number;
             let left = self.damage.is_stuck(number) || self.postponed.contains(&number);
-            self.sealed.contains_key(&number) && !left
+            self.sealed.contains_key(&number) && !left && !self.cold.is_emptied(number)
         };
-        let candidates: Vec<Segment> = before.filter(takes).copied().collect();
-        let pressed = self.used_bytes() > self.disk_share() / 100 * COLLECT_DISK_PERCENT;
-        let written = self.segment_bytes - self.writer.unwritten_bytes();
-        let Some(number) = self.usage.victim(&candidates, written, pressed) else {
+        let candidates = before.chain(self.cold.closed()).filter(takes);
+        let mut candidates: Vec<Segment> = candidates.copied().collect();
+        // Numbers are given in order of age.
+        candidates.sort_by_key(|segment| segment.number);
+        let Some(number) = self.usage.victim(&candidates, &self.space()) else {
             // All have been tried: at the next look there may be room.
             self.postponed.clear();
             return None;
@@ -154,16 +176,19 @@ impl State {
     /// A durable manifest no longer names it.
     pub fn on_removed(&mut self, segment: u32) {
         self.files.remove(&segment);
-        let bytes = self
-            .segments
-            .iter()
-            .find(|s| s.number == segment)
-            .map_or(0, |s| s.bytes);
+        let bytes = self.bytes_of(segment);
         self.segments.retain(|other| other.number != segment);
+        self.cold.on_removed(segment);
         self.sealed.remove(&segment);
         self.postponed.clear();
         self.segment_bytes -= bytes;
         self.usage.on_removed(segment);
+    }
+
+    pub(super) fn bytes_of(&self, segment: u32) -> u64 {
+        let mut all = self.segments.iter().chain(self.cold.segments());
+        all.find(|one| one.number == segment)
+            .map_or(0, |one| one.bytes)
     }
 
     pub fn usage(&mut self) -> &mut Usage {

@@ -240,7 +240,9 @@ fn a_full_disk_refuses_and_recovers_without_a_restart() {
     let full = Rc::new(RefCell::new(false));
     let (shared, flag) = (ledger.clone(), full.clone());
     let process = machine.start(|runtime| async move {
-        let engine = begin(&runtime, &shared, options())
+        let mut options = options();
+        options.sizes.replay_bytes = Some(u64::MAX);
+        let engine = begin(&runtime, &shared, options)
             .await
             .expect("there is room to start");
         let value = vec![1; 200_000];

@@ -12,7 +12,7 @@ use crate::engine::log::record::tests::{Value, dot, object};
 use crate::engine::log::segment::Segment;
 use crate::engine::log::writer::LogWriter;
 use crate::engine::manifest::{Cut, ReplayFrom, Sealed, TableRow};
-use crate::engine::manifest_codec::{Block, Edit, encode};
+use crate::engine::manifest_codec::{Block, Edit, decode, encode};
 use crate::engine::table::{Builder, TableId, object_of_test};
 use crate::ring::position::Position;
 
@@ -144,14 +144,37 @@ fn a_manifest_block() {
                 end: 12288,
                 last: 39,
             }),
+            Edit::ColdSegment(Segment {
+                number: 9,
+                bytes: 4 << 20,
+            }),
         ],
     });
-    let used = 64 + 8 * (3 + 6 + 16 + 2 + 17 + 2 + 2 + 7 + 16 + 5 + 2 + 2 + 4);
+    let used = 64 + 8 * (3 + 6 + 16 + 2 + 17 + 2 + 2 + 7 + 16 + 5 + 2 + 2 + 4 + 3);
     assert!(block.bytes[used..].iter().all(|&byte| byte == 0));
     assert_eq!(
         hex(&block.bytes[..used]),
         include_str!("../../../schema/vectors/manifest.hex")
     );
+}
+
+/// A data directory of the format before this one opens.
+#[test]
+fn a_manifest_block_of_format_2() {
+    let text = include_str!("../../../schema/vectors/manifest-2.hex");
+    let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
+    let byte = |pair: &[u8]| {
+        let pair = std::str::from_utf8(pair).expect("digits");
+        u8::from_str_radix(pair, 16).expect("digits")
+    };
+    let mut bytes: Vec<u8> = digits.chunks(2).map(byte).collect();
+    bytes.resize(PAGE_BYTES, 0);
+    let (block, len, _) = decode(&bytes).expect("known").expect("whole");
+    assert_eq!((len, block.edits.len()), (PAGE_BYTES, 11));
+    assert!(matches!(
+        block.edits[10],
+        Edit::Sealed(Sealed { segment: 5, .. })
+    ));
 }
 
 /// The used bytes of a block, of the sections and of the footer, each beginning a line.

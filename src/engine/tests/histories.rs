@@ -13,8 +13,12 @@ enum End {
 }
 
 pub fn history(seed: u64, lives: u64, ops: u64, sizes: Sizes) {
+    history_of(seed, lives, ops, |ledger| ledger.sizes = sizes);
+}
+
+pub fn history_of(seed: u64, lives: u64, ops: u64, set: impl FnOnce(&mut Ledger)) {
     let (simulation, machine, ledger) = world(seed);
-    ledger.borrow_mut().sizes = sizes;
+    set(&mut ledger.borrow_mut());
     let mut rng = Rng::new(seed);
     for life in 0..lives {
         let end = [End::Close, End::Exit, End::Kill, End::PowerCut][rng.below(4) as usize];

@@ -1,5 +1,6 @@
 //! The engine against a list of what was appended, on a disk that loses, fails and rots.
 
+mod copies;
 mod damage;
 mod faults;
 mod golden;
@@ -14,7 +15,7 @@ use super::{
     Unsure,
 };
 use crate::base::rng::Rng;
-use crate::base::units::{MIB, UnixMillis};
+use crate::base::units::{KIB, MIB, UnixMillis};
 use crate::causal::dot::Dot;
 use crate::causal::object::{Kind, Object, OperationId, Sibling};
 use crate::causal::value_hash::value_hash;
@@ -30,6 +31,7 @@ use std::time::Duration;
 
 const KEYS: u64 = 12;
 const BUCKET: &[u8] = b"bucket";
+const NARROW_VALUE_BYTES: usize = 8 * KIB;
 
 /// A sibling as the list keeps it; no value is a tombstone.
 type Held = (Dot, Option<Vec<u8>>);
@@ -50,6 +52,8 @@ struct Ledger {
     minted: u64,
     /// How large things grow before they are flushed, merged, collected.
     sizes: Sizes,
+    /// Values are short, and so are segments: most of them hold something that lives.
+    narrow: bool,
     /// The last recovery, and how many keys it left unsure.
     recovery: Recovery,
     unsure: usize,
@@ -85,6 +89,10 @@ fn options() -> Options {
 fn options_of(ledger: &SharedLedger) -> Options {
     Options {
         sizes: ledger.borrow().sizes,
+        value_bytes_max: match ledger.borrow().narrow {
+            true => NARROW_VALUE_BYTES,
+            false => options().value_bytes_max,
+        },
         ..options()
     }
 }
@@ -299,6 +307,10 @@ async fn work(runtime: &Runtime, engine: &Engine, ledger: &SharedLedger, rng: &m
             0..4 => rng.below(100),
             4..9 => rng.below(6000),
             _ => rng.below(200_000),
+        };
+        let len = match ledger.borrow().narrow {
+            true => len.min(NARROW_VALUE_BYTES as u64),
+            false => len,
         };
         let value = vec![rng.u64() as u8; len as usize];
         let value = (rng.below(6) > 0).then_some(value.as_slice());

@@ -4,9 +4,11 @@ use super::tables::{TINY, collect};
 use super::*;
 use crate::base::limits::{MANIFEST_EDIT_BYTES, PAGE_BYTES};
 use crate::base::units::KIB;
+use crate::engine::directory;
+use crate::engine::log::segment;
 use crate::engine::manifest::{self, Manifest, State};
 use crate::engine::manifest_codec::Edit;
-use crate::runtime::disk::DiskCause;
+use crate::runtime::disk::{DiskCause, Open};
 use crate::runtime::simulated::faults::DiskFaults;
 
 /// Appends until the disk is full; how many were taken.
@@ -143,6 +145,41 @@ fn a_manifest_that_failed_takes_no_edit_that_would_be_lost() {
         refused += u32::from(failed.expect("nothing ends it"));
     }
     assert!(refused > 5, "{refused} of them failed");
+}
+
+/// An edit that failed may be on the disk all the same: whoever comes next does not take the file that it names for
+/// rubbish.
+#[test]
+fn a_segment_that_a_failed_edit_names_is_left_alone() {
+    let mut refused = 0;
+    for ahead in 1..12 {
+        let (_simulation, machine, _) = world(51);
+        let at = machine.clone();
+        let failed = machine.run(|runtime| async move {
+            let mut manifest = nearly_full(&runtime).await;
+            let disk = manifest.disk().clone();
+            disk.create_dir(segment::DIRECTORY).await.expect("sound");
+            at.fail_io(at.io_count() + ahead, DiskCause::Os(5));
+            let named = |segment| vec![Edit::Segment(segment)];
+            let bytes = 16 * PAGE_BYTES as u64;
+            let first = directory::prepare_segment(&mut manifest, bytes, named).await;
+            at.fail_no_io();
+            let named = |segment| vec![Edit::ColdSegment(segment)];
+            let _ = directory::prepare_segment(&mut manifest, bytes, named).await;
+            let (_, state) = manifest::load(&disk, 0)
+                .await
+                .expect("a sound disk")
+                .expect("it was made");
+            for segment in state.all_segments() {
+                let name = segment::name(segment.number);
+                let there = disk.open(&name, Open::Existing).await.is_ok();
+                assert!(there, "I/O {ahead}: {name} is gone");
+            }
+            first.is_err()
+        });
+        refused += u32::from(failed.expect("nothing ends it"));
+    }
+    assert!(refused > 3, "{refused} of them failed");
 }
 
 /// The edit that gives a segment back finds room, though the manifest is full and the disk is too.

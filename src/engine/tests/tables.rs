@@ -3,22 +3,28 @@
 use super::faults::life;
 use super::histories::history;
 use super::*;
-use crate::base::limits::PAGE_BYTES;
+use crate::base::limits::{PAGE_BYTES, SPACE_GOAL_PERCENT};
 use crate::base::marks::{self, Mark};
 use crate::base::planted::{self, Planted};
 use crate::base::units::KIB;
-use crate::engine::Stuck;
+use crate::engine::{Entry, Freed, Stuck, Survivor, Victim};
 use crate::runtime::disk::DiskCause;
 
 pub const TINY: Sizes = Sizes {
     segment_bytes_min: 64 * KIB as u64,
     memtable_bytes: Some(KIB),
     replay_bytes: Some(64 * KIB as u64),
+    space_percent: SPACE_GOAL_PERCENT,
 };
 
 /// Gives back what segments it can, as a node does, but alone: nobody writes meanwhile. Returns how many.
 pub async fn collect(runtime: &Runtime, engine: &Engine) -> u64 {
-    let mut freed = 0;
+    let waiting = || engine.statistics().segments_collected;
+    let mut freed = waiting();
+    if !engine.free_waiting().await {
+        return 0;
+    }
+    freed = waiting() - freed;
     while let Some(mut victim) = engine.victim() {
         let mut last = GroupNumber(0);
         loop {
@@ -29,6 +35,10 @@ pub async fn collect(runtime: &Runtime, engine: &Engine) -> u64 {
                     return freed;
                 }
                 Ok(Some(survivors)) => {
+                    let apart = engine.copies_apart() && victim.segment() % 3 != 0;
+                    if apart && !apart_from_the_log(engine, &victim, &survivors).await {
+                        return freed;
+                    }
                     for survivor in &survivors {
                         let mut found = engine.lookup(survivor.key());
                         if let Lookup::MustRead = found {
@@ -59,8 +69,9 @@ pub async fn collect(runtime: &Runtime, engine: &Engine) -> u64 {
             runtime.sleep(Duration::from_millis(1)).await;
         }
         match engine.free(&victim).await {
-            Ok(true) => freed += 1,
-            Ok(false) => return freed,
+            Ok(Freed::Now) => freed += 1,
+            Ok(Freed::Later) => {}
+            Ok(Freed::NotNow) => return freed,
             Err(why) => {
                 engine.leave(&victim, &why);
                 return freed;
@@ -68,6 +79,49 @@ pub async fn collect(runtime: &Runtime, engine: &Engine) -> u64 {
         }
     }
     freed
+}
+
+/// Copies what lives into a cold segment and flips it; false: it went wrong, and nobody is to go on.
+async fn apart_from_the_log(engine: &Engine, victim: &Victim, survivors: &[Survivor]) -> bool {
+    let mut batch = Vec::new();
+    let mut entries = Vec::new();
+    for survivor in survivors {
+        match lookup_whole(engine, survivor).await {
+            Some(entry) => entries.push(entry),
+            None => {
+                engine.leave(victim, &Stuck::Index);
+                return false;
+            }
+        }
+    }
+    for (survivor, entry) in survivors.iter().zip(&entries) {
+        batch.extend(survivor.relocated(entry).map(|object| (survivor, object)));
+    }
+    let Ok(copied) = engine.copy(batch).await else {
+        return false;
+    };
+    for copy in &copied {
+        let of = |survivor: &&Survivor| survivor.location == copy.from;
+        let survivor = survivors.iter().find(of).expect("it was copied");
+        let Some(entry) = lookup_whole(engine, survivor).await else {
+            return false;
+        };
+        if engine.flip(survivor.key(), &entry, copy).is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+async fn lookup_whole(engine: &Engine, survivor: &Survivor) -> Option<Rc<Entry>> {
+    let mut found = engine.lookup(survivor.key());
+    if let Lookup::MustRead = found {
+        found = engine.lookup_slow(survivor.key()).await;
+    }
+    match found {
+        Lookup::Found(entry) => Some(entry),
+        _ => None,
+    }
 }
 
 #[test]
@@ -274,7 +328,12 @@ fn dead_segments_are_given_back_and_what_lives_is_kept() {
                 .expect("a sound disk");
             fill(&runtime, &engine, &shared).await;
             let before = engine.statistics();
-            let freed = collect(&runtime, &engine).await;
+            let mut freed = 0;
+            for _ in 0..5 {
+                freed += collect(&runtime, &engine).await;
+                engine.flush();
+                runtime.sleep(Duration::from_secs(1)).await;
+            }
             compare(&engine, &shared).await;
             (before, engine.statistics(), freed)
         })
