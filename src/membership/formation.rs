@@ -78,7 +78,7 @@ pub enum FormationError {
     #[error("{address} does not take this node in: {why}")]
     Refused { address: SocketAddr, why: String },
     #[error(
-        "{address} sent a ring that does not hold this node; start all nodes of a new ring with empty directories"
+        "{address} sent a ring that does not hold this node as it is, with its address and its number of shards; start it with --cores as at first, or with an empty directory"
     )]
     NotInRing { address: SocketAddr },
     #[error("these nodes make no ring: {0}")]
@@ -157,7 +157,10 @@ impl Formation {
             }
             Answer::Formed { ring, secret } => {
                 let own = ring.index_of(self.own.node);
-                let held = own.is_some_and(|own| ring.member(own).address == self.own.address);
+                let held = own.is_some_and(|own| {
+                    let member = ring.member(own);
+                    member.address == self.own.address && member.shards == self.own.shards
+                });
                 return match held {
                     true => Next::Adopt(ring, secret),
                     false => Next::Refuse(FormationError::NotInRing { address }),

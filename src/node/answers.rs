@@ -72,7 +72,15 @@ impl Shard {
 
     fn send_hello(&mut self, link: usize) {
         let to = self.links.remote(link).node;
-        let hello = self.introduction(Kind::Hello, to);
+        let mut ring = Vec::new();
+        // Who has an older ring refuses this one, and takes it from the next hello.
+        if self.links.was_refused(link) {
+            ring_codec::encode(self.ring.value(), &mut ring);
+        }
+        let hello = Peer {
+            ring: &ring,
+            ..self.introduction(Kind::Hello, to)
+        };
         let frame = codec::encode_peer(&mut self.builder, &hello);
         self.links.send(link, frame, self.runtime.now());
     }
@@ -125,13 +133,8 @@ impl Shard {
                     Ok(())
                 }
                 Kind::Refused if !peer.ring.is_empty() => {
-                    let newer = (self.introduced(&peer)?.1 == Theirs::Newer)
-                        .then(|| ring_codec::decode(peer.ring).ok())
-                        .flatten()
-                        .filter(|ring| ring.digest() == peer.ring_digest);
-                    if let Some(ring) = newer {
-                        self.on_newer_ring(shared, ring);
-                    }
+                    let (_, theirs) = self.introduced(&peer)?;
+                    self.learn_from(shared, &peer, theirs);
                     Err("it has a newer ring".into())
                 }
                 Kind::Refused => Err(format!("it refuses this node: {}", peer.message)),

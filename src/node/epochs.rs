@@ -22,7 +22,7 @@ use crate::replica::identity;
 use crate::ring::claim;
 use crate::ring::codec as ring_codec;
 use crate::ring::member::{Member, NodeId};
-use crate::ring::owners::{Ring, RingEpoch, RingValue};
+use crate::ring::owners::{Ring, RingEpoch, RingValue, Unsound};
 use crate::ring::position::Position;
 use crate::ring::register::{Ballot, Proposal, Register, Vote};
 use crate::ring::shard_map::{ShardId, ShardMap};
@@ -48,6 +48,8 @@ pub struct Agreement {
     disk: Disk,
     /// A proposal of this node is under way.
     proposing: Cell<bool>,
+    /// The last round that this life has used: a ballot is used once, whether or not it was written down here.
+    round: Cell<u64>,
 }
 
 impl Agreement {
@@ -56,6 +58,7 @@ impl Agreement {
             register: Exclusive::new(register),
             disk,
             proposing: Cell::new(false),
+            round: Cell::new(0),
         }
     }
 
@@ -195,7 +198,8 @@ impl Shard {
         }
         // One at a time; who comes while another is filled asks again.
         let others_fill = value.filling.iter().any(|&node| Some(node) != in_place_of);
-        if !others_fill && !self.ring.is_filling(self.node) {
+        let busy = self.agreement.as_ref().is_none_or(|a| a.proposing.get());
+        if !others_fill && !busy && !self.ring.is_filling(self.node) {
             members.push(Member {
                 id: candidate.node,
                 address: candidate.address,
@@ -204,9 +208,8 @@ impl Shard {
                 shards: candidate.shards,
             });
             members.sort_by_key(|member| member.id);
-            let plan = claim::plan(&self.ring, members).map_err(|why| why.to_string())?;
-            let mut wished = plan.ring.value().clone();
-            wished.filling = vec![candidate.node];
+            let wished = with_new(&self.ring, members, candidate.node);
+            let wished = wished.map_err(|why| why.to_string())?;
             self.begin_proposal(shared, wished);
         }
         Ok(())
@@ -307,6 +310,17 @@ impl Shard {
     }
 }
 
+/// The ring after this one, of these members, of which the new one fills.
+fn with_new(ring: &Ring, members: Vec<Member>, new: NodeId) -> Result<RingValue, Unsound> {
+    let mut current = ring.value().clone();
+    // Who was to be filled, and is replaced, is no member of the next one.
+    current.filling.clear();
+    let plan = claim::plan(&Ring::new(current)?, members)?;
+    let mut wished = plan.ring.value().clone();
+    wished.filling = vec![new];
+    Ok(wished)
+}
+
 fn learn(ring: &Ring) -> Vec<u8> {
     let mut bytes = Vec::new();
     ring_codec::encode(ring.value(), &mut bytes);
@@ -323,7 +337,6 @@ fn learn(ring: &Ring) -> Vec<u8> {
 async fn propose(shared: &SharedShard, agreement: &Agreement, wished: RingValue) {
     let mut bytes = Vec::new();
     ring_codec::encode(&wished, &mut bytes);
-    let mut round = 0;
     for _ in 0..limits::BALLOTS_MAX {
         let (node, runtime) = {
             let shard = shared.borrow();
@@ -332,7 +345,9 @@ async fn propose(shared: &SharedShard, agreement: &Agreement, wished: RingValue)
             }
             (shard.node, shard.runtime.clone())
         };
-        round = agreement.register.lock().await.next_round().max(round + 1);
+        let next = agreement.register.lock().await.next_round();
+        let round = next.max(agreement.round.get() + 1);
+        agreement.round.set(round);
         let ballot = Ballot::of(round, node);
         let members = shared.borrow().ring.full_members().count();
         let mut proposal = Proposal::new(wished.epoch, ballot, bytes.clone(), members);
@@ -349,7 +364,8 @@ async fn propose(shared: &SharedShard, agreement: &Agreement, wished: RingValue)
             }
             return;
         }
-        round = round.max(proposal.beaten_by.map_or(0, |beaten| beaten.round));
+        let beaten = proposal.beaten_by.map_or(0, |beaten| beaten.round);
+        agreement.round.set(round.max(beaten));
         // Two that propose at once get out of each other's way.
         let pause = 20 + runtime.random_u64() % 200;
         runtime.sleep(Duration::from_millis(pause)).await;
@@ -519,4 +535,42 @@ pub fn full_members(shard: &Shard) -> Replicas {
     let mut replicas: Replicas = smallvec![];
     replicas.extend(others.map(remote));
     replicas
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::owners::MemberIndex;
+
+    fn member(id: u128) -> Member {
+        Member {
+            id: NodeId(id),
+            address: std::net::SocketAddr::from(([127, 0, 0, id as u8], 7700)),
+            weight: 100,
+            zone: String::new(),
+            shards: 1,
+        }
+    }
+
+    #[test]
+    fn who_was_to_be_filled_and_is_lost_can_be_replaced() {
+        let alone = RingValue {
+            cluster: 1,
+            epoch: RingEpoch(1),
+            replicas: 3,
+            members: vec![member(1)],
+            banned: Vec::new(),
+            filling: Vec::new(),
+            owners: vec![MemberIndex(0); 16],
+        };
+        let first = Ring::new(alone).unwrap();
+        let second = with_new(&first, vec![member(1), member(2)], NodeId(2)).unwrap();
+        let second = Ring::new(second).unwrap();
+        assert!(second.is_filling(NodeId(2)));
+        let third = with_new(&second, vec![member(1), member(3)], NodeId(3)).unwrap();
+        let third = Ring::new(third).unwrap();
+        assert_eq!(third.epoch(), RingEpoch(3));
+        assert!(third.is_filling(NodeId(3)) && third.is_banned(NodeId(2)));
+        assert_eq!(third.full_members().count(), 1);
+    }
 }

@@ -51,7 +51,8 @@ pub fn begin(shard: &mut Shard, shared: &SharedShard) {
     let runtime = shard.runtime.clone();
     runtime.clone().spawn(Queue::Background, async move {
         for source in &sources {
-            while !fill_from(&shared, epoch, source).await {
+            let mut after = None;
+            while !fill_from(&shared, epoch, source, &mut after).await {
                 if !is_due(&shared, epoch) {
                     return;
                 }
@@ -93,9 +94,13 @@ fn sources(shard: &Shard) -> Vec<Source> {
     sources
 }
 
-/// False: it is to be tried again.
-async fn fill_from(shared: &SharedShard, epoch: RingEpoch, source: &Source) -> bool {
-    let mut after: Option<Key> = None;
+/// False: it is to be tried again, from `after` on.
+async fn fill_from(
+    shared: &SharedShard,
+    epoch: RingEpoch,
+    source: &Source,
+    after: &mut Option<Key>,
+) -> bool {
     loop {
         let Ok(page) = scan(shared, source, after.as_ref()).await else {
             return false;
@@ -110,7 +115,7 @@ async fn fill_from(shared: &SharedShard, epoch: RingEpoch, source: &Source) -> b
         if !page.more {
             return true;
         }
-        after = page.keys.last().cloned();
+        *after = page.keys.last().cloned();
     }
 }
 

@@ -117,8 +117,11 @@ impl Forming<'_> {
                 if let Event::Stop = event {
                     return Ok(Outcome::Stopped);
                 }
-                if let Next::Wait = next {
-                    next = self.on_event(event);
+                match (&next, &event) {
+                    (Next::Wait, _) => next = self.on_event(event),
+                    // Whoever comes now comes again when the shards serve.
+                    (_, Event::Accepted { connection, .. }) => self.net.close(*connection),
+                    _ => {}
                 }
             }
         }
@@ -187,7 +190,11 @@ impl Forming<'_> {
             self.net.close(connection);
             return match answer {
                 Ok(answer) => self.formation.on_answer(address, answer),
-                Err(why) => Next::Refuse(FormationError::Refused { address, why }),
+                // What is garbled, or of who has no room for one more connection, is no answer.
+                Err(_) => {
+                    self.formation.on_silence(address);
+                    Next::Wait
+                }
             };
         }
         if let Some(talk) = self.asked_by.get_mut(&connection)

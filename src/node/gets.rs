@@ -197,7 +197,11 @@ impl Reading {
                     }
                 }
                 Answer::Crowded => {}
-                _ => unreachable!("only reads were asked for"),
+                // Only reads were asked for: a node that answers something else has not answered.
+                _ => {
+                    open -= 1;
+                    get.on_refusal();
+                }
             }
         }
     }

@@ -1,7 +1,7 @@
 //! How nodes introduce themselves at both ends of a link: of which cluster, with which ring, and that they are who they
 //! say.
 
-use super::shard::Shard;
+use super::shard::{Shard, SharedShard};
 use crate::membership::proof::Claim;
 use crate::ring::codec as ring_codec;
 use crate::ring::member::NodeId;
@@ -78,7 +78,7 @@ impl Shard {
         }
     }
 
-    pub fn on_hello_of_peer(&mut self, id: ConnectionId, peer: &Peer<'_>) {
+    pub fn on_hello_of_peer(&mut self, shared: &SharedShard, id: ConnectionId, peer: &Peer<'_>) {
         let why = match self.introduced(peer) {
             Ok((node, Theirs::Same)) => {
                 if let Some(connection) = self.connections.get(id) {
@@ -98,8 +98,10 @@ impl Shard {
                 return self.close_after_replies(id);
             }
             Ok((_, Theirs::Older)) => "this node's ring does not hold it".to_owned(),
-            // It is told when this node dials that one.
-            Ok((_, Theirs::Newer)) => "this node has an older ring still".to_owned(),
+            Ok((_, Theirs::Newer)) => {
+                self.learn_from(shared, peer, Theirs::Newer);
+                "this node has an older ring still".to_owned()
+            }
             Err(why) => why,
         };
         let refused = Peer {
@@ -109,5 +111,16 @@ impl Shard {
         };
         self.answer_peer(id, &refused);
         self.close_after_replies(id);
+    }
+
+    /// Takes a newer ring from an introduction that carries it.
+    pub fn learn_from(&mut self, shared: &SharedShard, peer: &Peer<'_>, theirs: Theirs) {
+        if theirs != Theirs::Newer || peer.ring.is_empty() {
+            return;
+        }
+        let ring = ring_codec::decode(peer.ring).ok();
+        if let Some(ring) = ring.filter(|ring| ring.digest() == peer.ring_digest) {
+            self.on_newer_ring(shared, ring);
+        }
     }
 }

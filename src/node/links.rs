@@ -47,6 +47,10 @@ struct Link {
     heard: Nanos,
     /// Answers that are owed, to pings too.
     owed: usize,
+    /// A ping is under way. Others are asked for what may take long; this is answered at once.
+    pinged: bool,
+    /// The last hello was refused, perhaps for an older ring there.
+    refused: bool,
     retry_ms: u64,
     /// Why it is down, for eyes.
     why: String,
@@ -102,6 +106,8 @@ impl Links {
                     inbox: Vec::new(),
                     heard: Nanos(0),
                     owed: 0,
+                    pinged: false,
+                    refused: false,
                     retry_ms: LINK_RETRY_MS_MIN,
                     why: "it was not dialled yet".into(),
                 });
@@ -154,6 +160,11 @@ impl Links {
         self.links[link].remote
     }
 
+    /// The last hello was refused.
+    pub fn was_refused(&self, link: usize) -> bool {
+        self.links[link].refused
+    }
+
     pub fn is_greeting(&self, link: usize) -> bool {
         self.links[link].phase == Phase::Greeting
     }
@@ -199,7 +210,10 @@ impl Links {
                     self.lose(net, index, "it has fallen silent", now);
                     due.push(Due::Lost(remote));
                 }
-                Phase::Up if owed == 0 && heard <= quiet => due.push(Due::Ping(index)),
+                Phase::Up if !link.pinged && heard <= quiet => {
+                    self.links[index].pinged = true;
+                    due.push(Due::Ping(index));
+                }
                 Phase::Up => {}
             }
         }
@@ -228,8 +242,13 @@ impl Links {
         let link = &mut self.links[index];
         if let Some(connection) = link.connection.take() {
             net.close(connection);
-            self.of_slot[connection.slot as usize] = None;
+            // The slot may be another link's by now.
+            let place = &mut self.of_slot[connection.slot as usize];
+            if *place == Some(index) {
+                *place = None;
+            }
         }
+        link.pinged = false;
         link.why = why.to_owned();
         let until = Nanos(now.0 + link.retry_ms * 1_000_000);
         link.retry_ms = (link.retry_ms * 2).min(LINK_RETRY_MS_MAX);
@@ -250,6 +269,7 @@ impl Links {
     pub fn on_welcome(&mut self, link: usize) {
         let link = &mut self.links[link];
         link.phase = Phase::Up;
+        link.refused = false;
         link.retry_ms = LINK_RETRY_MS_MIN;
         link.why.clear();
     }
@@ -264,8 +284,12 @@ impl Links {
     /// The other end says what cannot be, or will not have us: it is tried again later. Whoever asked there is to be
     /// told.
     pub fn give_up(&mut self, net: &Net, link: usize, why: &str, now: Nanos) -> Remote {
-        // Whatever is wrong is not cured at once.
-        self.links[link].retry_ms = LINK_RETRY_MS_MAX;
+        // Whatever is wrong is not cured at once; the first time it may be the ring, which the next hello tells.
+        let first = !std::mem::replace(&mut self.links[link].refused, true);
+        self.links[link].retry_ms = match first {
+            true => LINK_RETRY_MS_MIN,
+            false => LINK_RETRY_MS_MAX,
+        };
         self.lose(net, link, why, now);
         self.links[link].remote
     }
@@ -284,6 +308,7 @@ impl Links {
     pub fn on_bytes(&mut self, link: usize, bytes: &[u8], now: Nanos) -> Vec<u8> {
         let link = &mut self.links[link];
         link.heard = now;
+        link.pinged = false;
         let mut inbox = std::mem::take(&mut link.inbox);
         inbox.extend_from_slice(bytes);
         inbox

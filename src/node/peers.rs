@@ -38,7 +38,7 @@ impl Shard {
         let from = self.connections.get(id).and_then(|c| c.peer);
         let known = from.is_some();
         match peer.kind {
-            Kind::Hello => self.on_hello_of_peer(id, &peer),
+            Kind::Hello => self.on_hello_of_peer(shared, id, &peer),
             Kind::Join => self.on_join(shared, id, &peer),
             Kind::Prepare | Kind::Accept if known => self.on_proposal(shared, id, &peer),
             Kind::Scan if known => self.on_scan(shared, id, &peer),

@@ -188,7 +188,11 @@ impl Writing {
                     }
                 }
                 Some(Answer::Crowded) => {}
-                Some(_) => unreachable!("only reads were asked for"),
+                // Only reads were asked for: a node that answers something else has not answered.
+                Some(_) => {
+                    open -= 1;
+                    get.on_refusal();
+                }
                 None => break,
             }
         }

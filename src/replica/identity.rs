@@ -117,6 +117,8 @@ impl Identity {
             Some(bytes) => bytes,
             None => return refuse_foreign(disk).await.map(|()| None),
         };
+        // A kill may have left names that no sync has made durable: what is read here is acted on.
+        disk.sync_dir("").await?;
         let identity = read(disk, &bytes).await?;
         if identity.shards != shards {
             let found = identity.shards;

@@ -44,10 +44,21 @@ pub fn plan<'a>(entry: Option<&Entry>, theirs: &'a Object<Option<Rc<[u8]>>>) -> 
         vector: theirs.vector.clone(),
         siblings: theirs.siblings.iter().map(arrived).collect(),
     });
-    let fits = joined.vector.fits() && joined.siblings.len() <= limits::SIBLINGS_MAX;
+    let bytes: usize = joined.siblings.iter().map(|s| value_bytes(&s.value)).sum();
+    // More than one coordinator may have come up to the limit of siblings: what no frame could carry is not stored.
+    let fits = joined.vector.fits()
+        && joined.siblings.len() <= limits::SIBLINGS_MAX
+        && bytes <= limits::SIBLINGS_VALUE_RATIO * limits::VALUE_BYTES_MAX;
     match fits {
         true => Joined::Store(joined),
         false => Joined::TooLarge,
+    }
+}
+
+fn value_bytes(value: &NewValue<'_>) -> usize {
+    match value {
+        NewValue::Put(bytes) => bytes.len(),
+        NewValue::Keep(place) => place.bytes(),
     }
 }
 
@@ -61,12 +72,13 @@ fn heals(own: &Object<Place>, their: &Sibling<Option<Rc<[u8]>>>) -> bool {
 
 /// Whether the sibling would be kept, and its value neither came nor is here.
 fn is_needed(own: Option<&Object<Place>>, their: &Sibling<Option<Rc<[u8]>>>) -> bool {
-    if their.kind != Kind::Value || their.value.is_some() {
+    // One that was lost there is not taken as lost: somebody else may have it, and a vote for it would be none.
+    if their.kind == Kind::Tombstone || their.value.is_some() {
         return false;
     }
     match own.map(|own| (own, own.find_dot(their.dot))) {
         None => true,
-        Some((_, Some(our))) => our.kind == Kind::ValueLost,
+        Some((_, Some(our))) => our.kind == Kind::ValueLost && their.kind == Kind::Value,
         // Seen and no sibling: it was superseded here.
         Some((own, None)) => !own.vector.contains(their.dot),
     }
@@ -208,6 +220,20 @@ mod tests {
             vec![sibling(dot(1, 1), Kind::ValueLost, Place::Nowhere)],
         ));
         assert_eq!(plan(Some(&lost), &theirs), Joined::Needs);
+    }
+
+    #[test]
+    fn a_value_that_was_lost_elsewhere_is_not_voted_for() {
+        let theirs = object(
+            &[dot(1, 1)],
+            vec![sibling(dot(1, 1), Kind::ValueLost, None)],
+        );
+        assert_eq!(plan(None, &theirs), Joined::Needs);
+        let held = entry(object(
+            &[dot(1, 1)],
+            vec![sibling(dot(1, 1), Kind::Value, inline("a"))],
+        ));
+        assert_eq!(plan(Some(&held), &theirs), Joined::Known(GroupNumber(7)));
     }
 
     #[test]

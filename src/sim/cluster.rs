@@ -3,6 +3,7 @@
 //! Safety first: strikes follow each other until the clients' operations are done. Then the world is healed, every key
 //! is read from all its replicas through every node, the power is cut everywhere, and what the disks hold is judged.
 
+pub use super::bugs::{judges, judges_in_growth};
 use super::client::{Client, Shared};
 use super::history::History;
 use super::host::{self, Host, Life, Told};
@@ -39,26 +40,6 @@ const JOIN_MS_MAX: u64 = 1_500;
 /// How often the world looks for nodes that ended by themselves.
 const LOOK: Duration = Duration::from_millis(5);
 const EIO: i32 = 5;
-/// Planted bugs that need several nodes to show.
-const PLANTED: &[Planted] = &[
-    Planted::VoteBeforeDurable,
-    Planted::StoreReplaces,
-    Planted::UnsureVotes,
-    Planted::OverwriteLocalOnly,
-    Planted::QuorumOffByOne,
-    Planted::RefusalVotes,
-    Planted::LwwJoin,
-    Planted::ForwardedTwice,
-    Planted::GetNotJoined,
-    Planted::StrictNotWrittenBack,
-    Planted::PeerReadBeforeSync,
-    Planted::TimeoutSaysNo,
-    Planted::RepairMints,
-    Planted::TwoFounders,
-    Planted::FillingVotes,
-];
-/// Of those, the ones that need a ring that grows.
-const PLANTED_IN_GROWTH: &[Planted] = &[Planted::FillingVotes];
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -140,16 +121,6 @@ struct World {
     crashes: u64,
     partitions: u64,
     healed: bool,
-}
-
-/// Whether a planted bug needs several nodes to show.
-pub fn judges(bug: Planted) -> bool {
-    PLANTED.contains(&bug)
-}
-
-/// Whether it needs a ring that grows.
-pub fn judges_in_growth(bug: Planted) -> bool {
-    PLANTED_IN_GROWTH.contains(&bug)
 }
 
 pub fn run(plan: &Plan) -> Verdict {

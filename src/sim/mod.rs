@@ -1,5 +1,6 @@
 //! The simulated world: the real node under faults, clients that remember, and a checker that judges.
 
+mod bugs;
 pub mod checker;
 pub mod checkers;
 pub mod client;

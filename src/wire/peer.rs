@@ -107,14 +107,22 @@ impl Peer<'_> {
     pub fn check(&self) -> u32 {
         let head = [self.kind as u8, self.status, self.values.into()];
         let check = crc32c_append(crc32c(&head), &self.id.to_le_bytes());
-        let parts = [self.bucket, self.key, self.object, self.frame, self.ring];
+        let parts = [
+            self.bucket,
+            self.key,
+            self.object,
+            self.frame,
+            self.ring,
+            self.secret,
+            self.address.as_bytes(),
+        ];
         let check = parts.into_iter().fold(check, |check, part| {
             crc32c_append(
                 crc32c_append(check, &(part.len() as u32).to_le_bytes()),
                 part,
             )
         });
-        let mut tail = [0; 65];
+        let mut tail = [0; 129];
         tail[..8].copy_from_slice(&self.ballot_round.to_le_bytes());
         tail[8..24].copy_from_slice(&self.ballot_node.to_le_bytes());
         tail[24..32].copy_from_slice(&self.under_round.to_le_bytes());
@@ -122,6 +130,14 @@ impl Peer<'_> {
         tail[48..56].copy_from_slice(&self.position.to_le_bytes());
         tail[56..64].copy_from_slice(&self.position_last.to_le_bytes());
         tail[64] = self.more.into();
+        tail[65..81].copy_from_slice(&self.cluster.to_le_bytes());
+        tail[81..97].copy_from_slice(&self.node.to_le_bytes());
+        tail[97..105].copy_from_slice(&self.ring_epoch.to_le_bytes());
+        tail[105..113].copy_from_slice(&self.ring_digest.to_le_bytes());
+        tail[113..121].copy_from_slice(&self.named.to_le_bytes());
+        tail[121..123].copy_from_slice(&self.shards.to_le_bytes());
+        tail[123..125].copy_from_slice(&self.protocol.to_le_bytes());
+        tail[125..129].copy_from_slice(&self.timeout_ms.to_le_bytes());
         crc32c_append(check, &tail)
     }
 }

@@ -88,7 +88,8 @@ fn a_lone_node_takes_two_others_in_while_it_is_written_to() {
     assert!(wanted.is_empty(), "not at the third node: {wanted:?}");
     // A majority is there, and it knows the ring.
     assert_eq!(code(&three.run(&["put", "city", "Riga"])), 0);
-    assert_eq!(text(&others[0].run(&["get", "city"]).stdout), "Riga");
+    let city = others[0].run(&["get", "city"]);
+    assert_eq!(text(&city.stdout), "Riga", "{}", text(&city.stderr));
 }
 
 #[test]
