@@ -33,6 +33,7 @@ mod run_writer;
 mod runs;
 mod shell;
 mod state;
+mod state_codec;
 pub mod table;
 #[cfg(all(test, feature = "sim"))]
 mod tests;
