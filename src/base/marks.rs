@@ -85,6 +85,8 @@ marks! {
     FreeWaited,
     /// Puts were slowed because collection had fallen behind.
     Braked,
+    /// A join whose values do not fit one record was stored, each value in a record of its own.
+    StoredApart,
     /// A read met a value that had moved.
     ValueMoved,
     /// A replica joined the state of another one into its own.

@@ -6,11 +6,13 @@
 use super::flights::{Carried, Refused, Stored};
 use super::shard::{Shard, SharedShard};
 use super::writes::{self, Turn};
+use crate::base::limits::SMALL_BYTES_MAX;
 use crate::base::marks::mark;
 use crate::base::planted::planted;
-use crate::causal::object::{Kind, Object};
+use crate::base::units::UnixMillis;
+use crate::causal::object::{Kind, Object, Sibling};
 use crate::engine::key::{Key, KeyRef};
-use crate::engine::{AppendRefused, Engine, Entry, GroupNumber, Lookup, Place, Unsure};
+use crate::engine::{AppendRefused, Engine, Entry, GroupNumber, Lookup, NewValue, Place, Unsure};
 use crate::replica::join::{self, Joined};
 use crate::runtime::notify::Notify;
 use crate::wire::message::Status;
@@ -180,10 +182,39 @@ async fn store_in_turn(
                 first.dot.counter += 1;
                 joined.vector.add(first.dot);
             }
-            let mine = known.and_then(|entry| entry.mine);
-            let group = engine.append(key.as_ref(), known, joined, mine, now)?;
-            Ok(Some(group))
+            drop(shard);
+            append_joined(engine, key.as_ref(), known, joined, now)
+                .await
+                .map(Some)
         }
+    }
+}
+
+/// Appends a joined state, however large its new values are. The caller holds the key's turn.
+async fn append_joined(
+    engine: &Engine,
+    key: KeyRef<'_>,
+    known: Option<&Entry>,
+    joined: Object<NewValue<'_>>,
+    now: UnixMillis,
+) -> Result<GroupNumber, Refused> {
+    let mine = known.and_then(|entry| entry.mine);
+    let new_bytes: usize = joined.siblings.iter().map(new_bytes).sum();
+    // What is small fits one record.
+    let whole = (new_bytes > SMALL_BYTES_MAX).then(|| joined.clone());
+    let appended = engine.append(key, known, joined, mine, now);
+    match (appended, whole) {
+        (Err(AppendRefused::RecordTooLarge), Some(whole)) => {
+            Ok(engine.append_apart(key, known, whole, mine).await?)
+        }
+        (appended, _) => Ok(appended?),
+    }
+}
+
+fn new_bytes(sibling: &Sibling<NewValue<'_>>) -> usize {
+    match sibling.value {
+        NewValue::Put(bytes) => bytes.len(),
+        NewValue::Keep(_) => 0,
     }
 }
 
