@@ -15,6 +15,7 @@ use super::epochs::{Agreement, Filled};
 use super::flights::Flights;
 use super::gathering::{self, Gatherings};
 use super::links::{Links, Remote};
+use super::mend::Mending;
 use super::status::{Counters, Phase};
 use super::waiters::{ReplyTo, Waiter, Waiters, Waiting};
 use super::{events, explain, fill, forward, gets, keys, puts, reads, writes};
@@ -101,6 +102,8 @@ pub struct Shard {
     pub filled: Filled,
     /// Gets that bring other replicas up to date after their reply.
     pub repairs: usize,
+    /// Keys whose values are fetched from other replicas, because the own ones cannot be read.
+    pub mending: Mending,
     /// Tasks in the name of other nodes.
     pub peer_tasks: usize,
     pub own: ShardId,
@@ -151,6 +154,7 @@ impl Shard {
             agreement: agreement.map(Rc::new),
             filled: Filled::default(),
             repairs: 0,
+            mending: Mending::default(),
             peer_tasks: 0,
             ring,
             own: ShardId(mailbox.shard()),

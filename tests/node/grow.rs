@@ -2,6 +2,7 @@
 
 use crate::cluster::free_port;
 use crate::harness::{Node, Scratch, alone, code, cpus, report, text};
+use armilla::client::{Client, Get, Put};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -94,6 +95,33 @@ fn a_lone_node_takes_two_others_in_while_it_is_written_to() {
     assert_eq!(code(&three.run(&["put", "city", "Riga"])), 0);
     let city = others[0].run(&["get", "city"]);
     assert_eq!(text(&city.stdout), "Riga", "{}", text(&city.stderr));
+}
+
+/// The values of one key may be more than a node writes at a time: who joins takes them all the same.
+#[test]
+fn large_concurrent_values_reach_who_joins() {
+    let _alone = alone();
+    let scratch = Scratch::new("grow-large");
+    let port = free_port();
+    let address = |node: u8| format!("127.0.0.{node}:{port}");
+    let data = |node: u8| scratch.0.join(format!("node-{node}"));
+    let (cores, first) = (cpus(1), address(1));
+    let one = Node::start_at(&first, &data(1), &["--cores", &cores]);
+    let client = Client::connect(&first).unwrap();
+    let values: Vec<Vec<u8>> = (0..4).map(|n| vec![n; 1 << 20]).collect();
+    for value in &values {
+        client.put(b"large", value, &Put::concurrent()).unwrap();
+    }
+    let join = ["--cores", &cores, "--join", &first];
+    let two = Node::start_at(&address(2), &data(2), &join);
+    wait_until_grown(&one, 2);
+    drop(one);
+    let got = Client::connect(&address(2)).unwrap();
+    let got = got.get_with(b"large", &Get::default().read_quorum(1));
+    let mut found: Vec<Vec<u8>> = got.unwrap().siblings.into_iter().map(|s| s.value).collect();
+    found.sort();
+    assert!(found == values, "{} values were found", found.len());
+    drop(two);
 }
 
 #[test]

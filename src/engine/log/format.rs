@@ -83,7 +83,7 @@ const _: () = assert!(RECORD_HEADER_BYTES == 48);
 const _: () = assert!(RECORD_HEADER_BYTES.is_multiple_of(WORD_BYTES));
 const _: () = assert!(limits::KEY_BYTES_MAX <= u16::MAX as usize);
 const _: () = assert!(limits::BUCKET_BYTES_MAX <= u8::MAX as usize);
-const _: () = assert!(limits::SIBLINGS_MAX <= u16::MAX as usize);
+const _: () = assert!(limits::SIBLINGS_JOINED_MAX <= u16::MAX as usize);
 
 /// `RecordHeader::kind`; frozen.
 pub const RECORD_OBJECT: u8 = 1;
@@ -126,18 +126,29 @@ pub const PLACE_NOWHERE: u8 = 0;
 pub const PLACE_HERE: u8 = 1;
 pub const PLACE_AT: u8 = 2;
 
-/// Bytes of a vector on disk: 8 incarnation, 5 birth, 10 counter an entry, and its count.
-pub const VECTOR_BYTES_MAX: usize = limits::VECTOR_ENTRIES_MAX * 23 + 16;
+/// Bytes of a record beside its large values: of a vector 8 incarnation, 5 birth, 10 counter an entry, and its count.
+pub const fn overhead_bytes(siblings: usize, vector_entries: usize) -> usize {
+    RECORD_HEADER_BYTES
+        + limits::BUCKET_BYTES_MAX
+        + limits::KEY_BYTES_MAX
+        + vector_entries * 23
+        + 16
+        + siblings * (SIBLING_HEADER_BYTES + limits::INLINE_VALUE_BYTES_MAX + WORD_BYTES)
+        + 2 * WORD_BYTES
+}
 
-/// All of a record but its large values: what a segment must hold beside them.
-pub const RECORD_OVERHEAD_BYTES_MAX: usize = RECORD_HEADER_BYTES
-    + limits::BUCKET_BYTES_MAX
-    + limits::KEY_BYTES_MAX
-    + VECTOR_BYTES_MAX
-    + limits::SIBLINGS_MAX * (SIBLING_HEADER_BYTES + limits::INLINE_VALUE_BYTES_MAX + WORD_BYTES)
-    + 2 * WORD_BYTES;
+/// All of a record but its large values, as far as a coordinator lets a key grow: a segment holds two such, each with
+/// the largest value.
+pub const RECORD_OVERHEAD_BYTES_MAX: usize =
+    overhead_bytes(limits::SIBLINGS_MAX, limits::VECTOR_ENTRIES_MAX);
 
+// What a join may bring together fits the smallest segment too.
 const _: () = assert!(
-    GROUP_HEADER_BYTES + RECORD_OVERHEAD_BYTES_MAX + limits::VALUE_BYTES_DEFAULT
+    GROUP_HEADER_BYTES
+        + overhead_bytes(
+            limits::SIBLINGS_JOINED_MAX,
+            limits::VECTOR_ENTRIES_JOINED_MAX
+        )
+        + limits::VALUE_BYTES_DEFAULT
         <= limits::SEGMENT_BYTES_MIN / 2
 );

@@ -77,7 +77,7 @@ impl<'a> NewRecord<'a> {
     pub fn new(key: KeyRef<'a>, object: &'a Object<NewValue<'a>>) -> NewRecord<'a> {
         assert!(key.bucket.len() <= limits::BUCKET_BYTES_MAX);
         assert!(key.key.len() <= limits::KEY_BYTES_MAX);
-        assert!(object.siblings.len() <= limits::SIBLINGS_MAX);
+        assert!(object.siblings.len() <= limits::SIBLINGS_JOINED_MAX);
         assert!(object.siblings.is_sorted_by(|a, b| a.dot < b.dot));
         let mut vector = Vec::with_capacity(object.vector.entries().len() * 23 + 16);
         object.vector.encode(&mut vector);
@@ -261,7 +261,7 @@ pub fn decode(bytes: &[u8], segment: u32, offset_words: u32) -> Result<Record<'_
         && header.zero == [0; 5]
         && header.arc as usize == arc(position)
         && header.key_bytes as usize <= limits::KEY_BYTES_MAX
-        && header.siblings as usize <= limits::SIBLINGS_MAX;
+        && header.siblings as usize <= limits::SIBLINGS_JOINED_MAX;
     if !known {
         return Err(RecordError::Malformed);
     }
@@ -447,6 +447,39 @@ pub mod tests {
         let mut bytes = vec![0xee; record.bytes()];
         record.encode(42, 7, 99, &mut bytes);
         bytes
+    }
+
+    /// All that a join may bring together, with the longest key.
+    #[test]
+    fn the_largest_record_is_read_back() {
+        let inline = Value::Inline(vec![7; limits::INLINE_VALUE_BYTES_MAX]);
+        let values = vec![inline; limits::SIBLINGS_JOINED_MAX];
+        let mut object = object(&values);
+        let more = limits::VECTOR_ENTRIES_JOINED_MAX - limits::SIBLINGS_JOINED_MAX;
+        for n in 0..more as u64 {
+            object.vector.add(dot(u64::MAX - 5 * n, u64::MAX));
+        }
+        assert_eq!(
+            object.vector.entries().len(),
+            limits::VECTOR_ENTRIES_JOINED_MAX
+        );
+        let (bucket, name) = ([1; limits::BUCKET_BYTES_MAX], [2; limits::KEY_BYTES_MAX]);
+        let key = KeyRef {
+            position: Position(9),
+            bucket: &bucket,
+            key: &name,
+        };
+        let record = NewRecord::new(key, &object);
+        let most = overhead_bytes(
+            limits::SIBLINGS_JOINED_MAX,
+            limits::VECTOR_ENTRIES_JOINED_MAX,
+        );
+        assert!(record.bytes() <= most, "{} > {most}", record.bytes());
+        let mut bytes = vec![0; record.bytes()];
+        record.encode(1, 2, 3, &mut bytes);
+        let read = decode(&bytes, 2, 3).expect("it was just written");
+        assert_eq!(read.object.vector, object.vector);
+        assert_eq!(read.object.siblings.len(), object.siblings.len());
     }
 
     proptest! {

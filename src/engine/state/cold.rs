@@ -123,7 +123,7 @@ impl Cold {
     }
 
     pub fn is_pinned(&self, segment: u32) -> bool {
-        self.pins.contains_key(&segment)
+        self.pins.contains_key(&segment) && !planted!(ApartNotPinned)
     }
 
     pub fn is_emptied(&self, segment: u32) -> bool {
