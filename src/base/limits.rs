@@ -138,6 +138,8 @@ pub const FILL_KEYS_AT_ONCE: usize = 64;
 pub const FILL_RETRY_MS: u64 = 250;
 /// Ballots of one proposal of the next ring; whoever wishes for it asks again.
 pub const BALLOTS_MAX: usize = 8;
+/// Characters of a join token: 64 bits if each is a hex digit, which nobody tries all of.
+pub const JOIN_TOKEN_CHARACTERS_MIN: usize = 16;
 /// Milliseconds between two rounds in which a node without a ring asks the others for one.
 pub const FORMATION_ASK_MS: u64 = 100;
 /// Milliseconds between two tellings of which nodes are waited for.

@@ -125,6 +125,8 @@ marks! {
     RingLearned,
     /// A node that joined a ring holds all of its keys.
     RingFilled,
+    /// A node that asked for a ring was turned away at the gate.
+    JoinRefused,
     /// A link was given up because it had fallen silent.
     LinkSilent,
 }

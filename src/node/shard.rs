@@ -26,6 +26,7 @@ use crate::causal::actor::Mint;
 use crate::coordinator::tally::Tally;
 use crate::engine::key::KeyRef;
 use crate::engine::{Engine, GroupNumber};
+use crate::membership::token::Gate;
 use crate::replica::identity::Identity;
 use crate::replica::key_queue::KeyQueue;
 use crate::ring::member::NodeId;
@@ -61,6 +62,8 @@ pub struct Shard {
     pub net: Net,
     pub mailbox: Mailbox,
     pub identity: Identity,
+    /// Whom it lets in.
+    pub gate: Gate,
     pub ports: Ports,
     pub request_limits: RequestLimits,
     pub store: Option<Store>,
@@ -160,6 +163,7 @@ impl Shard {
             own: ShardId(mailbox.shard()),
             mailbox,
             identity: identity.clone(),
+            gate: options.gate(Some(identity)),
             ports: ports.clone(),
             request_limits: RequestLimits {
                 value_bytes_max: options.value_bytes_max,
