@@ -16,7 +16,7 @@ fn record(c: &mut Criterion) {
     let record = NewRecord::new(keys[0].as_ref(), &object);
     let mut out = vec![0; record.bytes()];
     c.bench_function("log record, 1 KiB", |b| {
-        b.iter(|| NewRecord::new(keys[0].as_ref(), &object).encode(1, 1, 0, &mut out))
+        b.iter(|| NewRecord::new(keys[0].as_ref(), &object).encode(1, 0, &mut out))
     });
 }
 
@@ -26,7 +26,7 @@ fn group(c: &mut Criterion) {
         identity: 1,
         shard: 0,
     };
-    let (mut writer, mut segment) = (LogWriter::new(log, Link::default(), 1), 0);
+    let (mut writer, mut segment) = (LogWriter::new(log, Link::default(), 1, 1), 0);
     let mut group = c.benchmark_group("log group");
     group.throughput(Throughput::Elements(RECORDS));
     group.bench_function("16 records of 1 KiB", |b| {
@@ -44,7 +44,7 @@ fn group(c: &mut Criterion) {
                 let reserved = writer.reserve(record.bytes(), arc(key.position), 0);
                 let reserved = reserved.expect("a segment is ready");
                 let out = writer.reserved_bytes(reserved);
-                record.encode(1, reserved.segment, reserved.offset_words, out);
+                record.encode(reserved.segment, reserved.offset_words, out);
             }
             let job = writer.take_job().expect("it holds records");
             writer.on_durable(job.number, job.buffer);

@@ -162,11 +162,7 @@ async fn check_rubbish(
         // acked.
         Ok(header) if header.number < state.first_number_needed() => Ok(()),
         Ok(_) => Err(lost("it holds groups, and the manifest does not name it")),
-        Err(NoGroup::Newer(found)) => Err(OpenError::NewerFormat {
-            name,
-            found,
-            known: LOG_FORMAT,
-        }),
+        Err(NoGroup::OtherFormat(found)) => Err(OpenError::other_format(name, found, LOG_FORMAT)),
         Err(NoGroup::Foreign) => Ok(()),
     }
 }

@@ -34,6 +34,7 @@ mod run_writer;
 mod runs;
 mod shell;
 mod state;
+mod state_codec;
 pub mod table;
 #[cfg(all(test, feature = "sim"))]
 mod tests;

@@ -68,6 +68,26 @@ pub enum OpenError {
         found: u32,
         known: u32,
     },
+    #[error(
+        "{name} was written by an older Armilla (format {found}, this program reads {known}); start that version, \
+         `armilla export` with it, and `armilla import` into another --data directory of this one"
+    )]
+    OlderFormat {
+        name: String,
+        found: u32,
+        known: u32,
+    },
     #[error("{name} is damaged: {what}; restore it from a copy, or move the data directory away")]
     Damaged { name: String, what: &'static str },
+}
+
+impl OpenError {
+    /// A file of a format that this program does not read, which is not `known`.
+    pub fn other_format(name: String, found: u32, known: u32) -> OpenError {
+        if found < known {
+            OpenError::OlderFormat { name, found, known }
+        } else {
+            OpenError::NewerFormat { name, found, known }
+        }
+    }
 }

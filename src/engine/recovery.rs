@@ -345,6 +345,16 @@ impl Replay<'_> {
 
     fn group(&mut self, segment: u32, found: &FoundGroup<'_>) -> Result<(), OpenError> {
         let header = &found.header;
+        if header.first_sequence < self.next_sequence {
+            return Err(damaged(segment, "the numbers of its records go backwards"));
+        }
+        if header.first_sequence > LOG_NUMBER_MAX {
+            return Err(damaged(
+                segment,
+                "the numbers of its records are beyond counting",
+            ));
+        }
+        self.next_sequence = header.first_sequence + u64::from(header.records);
         let mut arcs = Arcs::default();
         let mut at = GROUP_HEADER_BYTES;
         let mut records = 0;
@@ -358,8 +368,8 @@ impl Replay<'_> {
             };
             at += record.bytes as usize;
             records += 1;
-            group::set_arc(&mut arcs, record.arc as usize);
-            self.record(segment, offset_words, &record, GroupNumber(header.number))?;
+            group::set_arc(&mut arcs, record::arc(record.key.position));
+            self.record(segment, offset_words, &record, GroupNumber(header.number));
         }
         if records != header.records && !planted!(TornGroupAccepted) {
             return Err(damaged(
@@ -378,20 +388,7 @@ impl Replay<'_> {
         Ok(())
     }
 
-    fn record(
-        &mut self,
-        segment: u32,
-        offset_words: u32,
-        record: &Record<'_>,
-        group: GroupNumber,
-    ) -> Result<(), OpenError> {
-        if record.sequence < self.next_sequence {
-            return Err(damaged(segment, "its record sequences go backwards"));
-        }
-        if record.sequence > LOG_NUMBER_MAX {
-            return Err(damaged(segment, "its record sequences are beyond counting"));
-        }
-        self.next_sequence = record.sequence + 1;
+    fn record(&mut self, segment: u32, offset_words: u32, record: &Record<'_>, group: GroupNumber) {
         let location = Location {
             segment,
             offset_words,
@@ -417,7 +414,6 @@ impl Replay<'_> {
             group,
         };
         self.memtable.insert(record.key, entry);
-        Ok(())
     }
 
     /// A copy was durable before anything named it. If a record of the log names one behind the end of this cold

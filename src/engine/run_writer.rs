@@ -136,7 +136,9 @@ fn no_number() -> DiskError {
 fn unreadable(error: OpenError) -> DiskError {
     match error {
         OpenError::Disk(error) => error,
-        OpenError::Damaged { name, .. } | OpenError::NewerFormat { name, .. } => DiskError {
+        OpenError::Damaged { name, .. }
+        | OpenError::NewerFormat { name, .. }
+        | OpenError::OlderFormat { name, .. } => DiskError {
             verb: "read back",
             name,
             cause: DiskCause::Os(libc::EIO),

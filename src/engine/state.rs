@@ -95,7 +95,6 @@ pub struct State {
     postponed: BTreeSet<u32>,
     damaged: Arcs,
     damage: Damage,
-    next_sequence: u64,
     poisoned: Option<Poisoned>,
     closed: bool,
     /// The last segment that was wanted could not be made for want of space.
@@ -113,7 +112,12 @@ impl State {
         };
         let mut state = State {
             cache: Cache::new(options.memory_bytes / CACHE_SHARE_MIN),
-            writer: LogWriter::new(log, replayed.chain, replayed.next_number),
+            writer: LogWriter::new(
+                log,
+                replayed.chain,
+                replayed.next_number,
+                replayed.next_sequence,
+            ),
             usage: Usage::new(runs.is_empty() && replayed.memtable.keys() == 0),
             written: replayed.end,
             ends: replayed.ends,
@@ -138,7 +142,6 @@ impl State {
             files: replayed.files,
             damaged: replayed.state.damaged,
             damage,
-            next_sequence: replayed.next_sequence,
             poisoned: None,
             closed: false,
             disk_full: false,
@@ -232,10 +235,8 @@ impl State {
         if purpose == Purpose::Relocation {
             self.counters.bytes_relocated += record.bytes() as u64;
         }
-        let sequence = self.next_sequence;
-        self.next_sequence += 1;
         let out = self.writer.reserved_bytes(reserved);
-        record.encode(sequence, reserved.segment, reserved.offset_words, out);
+        record.encode(reserved.segment, reserved.offset_words, out);
         let location = Location {
             segment: reserved.segment,
             offset_words: reserved.offset_words,

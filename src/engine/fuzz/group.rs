@@ -39,7 +39,7 @@ pub fn run(data: &[u8]) {
     let offset = u64::from(page) * PAGE_BYTES as u64;
     let header = match group::read_header(&bytes, LOG, SEGMENT, offset) {
         Ok(header) => header,
-        Err(NoGroup::Newer(format)) => return assert_ne!(format, LOG_FORMAT),
+        Err(NoGroup::OtherFormat(format)) => return assert_ne!(format, LOG_FORMAT),
         Err(NoGroup::Foreign) => return,
     };
     let other = LogId { shard: 1, ..LOG };
@@ -112,7 +112,7 @@ pub fn built(mut header: GroupHeader, body: &[u8], segment: u32, page: u32, raw:
         header.format = LOG_FORMAT;
         (header.identity, header.shard) = (LOG.identity, LOG.shard.into());
         (header.segment, header.page) = (segment, page);
-        header.reserved = [0; 6];
+        header.reserved = [0; 5];
     }
     if raw & RAW_LENGTHS == 0 {
         header.pages = (bytes.len() / PAGE_BYTES) as u32;
@@ -137,6 +137,7 @@ pub fn header(number: u64, previous_number: u64, previous_header_crc: u32) -> Gr
         number,
         previous_number,
         previous_header_crc,
+        first_sequence: number.wrapping_mul(8),
         durable_up_to: previous_number,
         ..bytemuck::Zeroable::zeroed()
     }
@@ -147,13 +148,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         let mut body = Vec::new();
         for n in 0..records {
             let offset = offset_words(2, GROUP_HEADER_BYTES + body.len());
-            body.extend(records::sample(
-                &n.to_le_bytes(),
-                n + 1,
-                n + 1,
-                SEGMENT,
-                offset,
-            ));
+            body.extend(records::sample(&n.to_le_bytes(), n + 1, SEGMENT, offset));
         }
         let pages = built(header(9, 7, 5), &body, SEGMENT, 2, 0);
         [&[2, 0][..], &pages[..GROUP_HEADER_BYTES + body.len()]].concat()

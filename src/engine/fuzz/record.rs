@@ -10,11 +10,9 @@ use crate::engine::key::KeyRef;
 use crate::engine::log::format::*;
 use crate::engine::log::record::{self, Found, NewRecord, Record, RecordError};
 use crate::ring::position::Position;
-use std::mem::offset_of;
 
 /// What is left as it came.
 const RAW_LENGTH: u8 = 1;
-const RAW_ARC: u8 = 2;
 const RAW_CRC: u8 = 4;
 
 /// Three bytes (segment, offset, what is not put right), then a record and what stands behind it.
@@ -43,7 +41,7 @@ pub fn run(data: &[u8]) {
     }
     assert!(record::decode(&bytes[..len - 1], segment, offset).is_err());
     // Not in the length: a wrong one may by chance make the checksum of other bytes.
-    let bit = 64 + (record.sequence % (len as u64 * 8 - 64)) as usize;
+    let bit = 64 + (record.key.position.0 % (len as u64 * 8 - 64)) as usize;
     bytes[bit / 8] ^= 1 << (bit % 8);
     assert!(
         record::decode(&bytes, segment, offset).is_err(),
@@ -51,31 +49,24 @@ pub fn run(data: &[u8]) {
     );
 }
 
-/// Makes the length, the arc and the checksum those of a record at this place, but for what `raw` names.
+/// Makes the length and the checksum those of a record at this place, but for what `raw` names.
 pub fn put_right(bytes: &mut [u8], segment: u32, offset_words: u32, raw: u8) {
     if bytes.len() < RECORD_HEADER_BYTES {
         return;
     }
-    let put = |bytes: &mut [u8], at: usize, number: u32| {
-        bytes[at..at + 4].copy_from_slice(&number.to_le_bytes());
-    };
     if raw & RAW_LENGTH == 0 {
         let len = bytes.len() / WORD_BYTES * WORD_BYTES;
-        put(bytes, offset_of!(RecordHeader, bytes), len as u32);
+        bytes[4..8].copy_from_slice(&(len as u32).to_le_bytes());
     }
     let header: RecordHeader = bytemuck::pod_read_unaligned(&bytes[..RECORD_HEADER_BYTES]);
-    if raw & RAW_ARC == 0 {
-        let arc = record::arc(Position(header.position)) as u32;
-        put(bytes, offset_of!(RecordHeader, arc), arc);
-    }
     let len = header.bytes as usize;
     if raw & RAW_CRC == 0 && (RECORD_HEADER_BYTES..=bytes.len()).contains(&len) {
         let crc = record::checksum(segment, offset_words, &bytes[..len]);
-        put(bytes, offset_of!(RecordHeader, crc), crc);
+        bytes[..4].copy_from_slice(&crc.to_le_bytes());
     }
 }
 
-/// The encoding of what was decoded; the encoder has no say in the ownership generation.
+/// The encoding of what was decoded.
 fn again(record: &Record<'_>, segment: u32, offset_words: u32) -> Vec<u8> {
     let siblings = record.object.siblings.iter().map(|sibling| {
         let value = match &sibling.value {
@@ -99,22 +90,12 @@ fn again(record: &Record<'_>, segment: u32, offset_words: u32) -> Vec<u8> {
     };
     let new = NewRecord::new(record.key, &object);
     let mut bytes = vec![0; new.bytes()];
-    new.encode(record.sequence, segment, offset_words, &mut bytes);
-    let at = offset_of!(RecordHeader, ownership_generation);
-    bytes[at..at + 4].copy_from_slice(&record.ownership_generation.to_le_bytes());
-    let crc = record::checksum(segment, offset_words, &bytes);
-    bytes[..4].copy_from_slice(&crc.to_le_bytes());
+    new.encode(segment, offset_words, &mut bytes);
     bytes
 }
 
 /// A record of `siblings` siblings of every kind, for a place.
-pub fn sample(
-    key: &[u8],
-    siblings: u64,
-    sequence: u64,
-    segment: u32,
-    offset_words: u32,
-) -> Vec<u8> {
+pub fn sample(key: &[u8], siblings: u64, segment: u32, offset_words: u32) -> Vec<u8> {
     let mut object = Object {
         vector: VersionVector::default(),
         siblings: Vec::new(),
@@ -164,24 +145,20 @@ pub fn sample(
     };
     let record = NewRecord::new(key, &object);
     let mut bytes = vec![0; record.bytes()];
-    record.encode(sequence, segment, offset_words, &mut bytes);
+    record.encode(segment, offset_words, &mut bytes);
     bytes
 }
 
 pub fn seeds() -> Vec<Vec<u8>> {
-    let seed = |raw, siblings| {
-        let record = sample(b"key", siblings, 9, 3, 40);
-        [&[3, 40, raw][..], &record].concat()
+    let seed = |siblings| {
+        let record = sample(b"key", siblings, 3, 40);
+        [&[3, 40, 0][..], &record].concat()
     };
-    let mut seeds = [0, 1, 4, 6].map(|siblings| seed(0, siblings)).to_vec();
-    // Refused, each for one field: an arc of another position, a counter of 0, a tombstone's value of one byte.
-    let mut other_arc = seed(RAW_ARC, 2);
-    other_arc[3 + offset_of!(RecordHeader, position) + 7] ^= 0xff;
-    let mut spoilt = [seed(0, 2), seed(0, 2)];
-    let tombstone = spoilt[0].len() - WORD_BYTES - SIBLING_HEADER_BYTES;
-    spoilt[0][tombstone + offset_of!(SiblingHeader, counter)] = 0;
-    spoilt[1][tombstone + offset_of!(SiblingHeader, value_bytes)] = 1;
-    seeds.push(other_arc);
+    let mut seeds = [0, 1, 4, 6].map(seed).to_vec();
+    // Refused, each for one field: another kind of record, a filling that is not zero.
+    let mut spoilt = [seed(2), seed(2)];
+    spoilt[0][3 + RECORD_HEADER_BYTES] += 1;
+    *spoilt[1].last_mut().expect("it has bytes") = 1;
     seeds.extend(spoilt);
     seeds
 }

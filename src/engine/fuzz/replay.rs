@@ -168,13 +168,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         let mut body = Vec::new();
         for n in 0..records {
             let key = [number, n as u8];
-            body.extend(record::sample(
-                &key,
-                n % 3 + 1,
-                u64::from(number) * 8 + n,
-                segment.into(),
-                0,
-            ));
+            body.extend(record::sample(&key, n % 3 + 1, segment.into(), 0));
         }
         let words = (body.len() / WORD_BYTES) as u8;
         [&[segment, page, 0, number, number - 1, words][..], &body].concat()
@@ -184,11 +178,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let last_of_all = manifest(vec![segment(0), Edit::HighestSegment(u32::MAX)]);
     let last_group = manifest(vec![segment(0), Edit::FirstGroup(u64::MAX - 1)]);
     let twice = manifest(vec![segment(0), segment(0)]);
-    let mut last_record = record::sample(b"key", 1, u64::MAX, 0, 0);
-    let words = (last_record.len() / WORD_BYTES) as u8;
-    last_record.splice(0..0, [0, 0, 0, 1, 0, words]);
     vec![
-        [&simple[..], &last_record].concat(),
         [&last_of_all[..], &group(0, 0, 1, 1)].concat(),
         [
             &last_group[..],

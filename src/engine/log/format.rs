@@ -1,7 +1,10 @@
 //! The layout of segments, byte by byte; `schema/disk.md` draws it. All numbers are little-endian. Final: a change
-//! here is a new format number, and old ones stay readable.
+//! here is a new format number, and other ones are refused by name.
 
 use crate::base::limits;
+use crate::engine::state_codec::{
+    KEY_CODE_BYTES_MAX, SIBLING_CODE_BYTES_MAX, VARINT_BYTES_MAX_U32,
+};
 use bytemuck::{Pod, Zeroable};
 
 const _: () = assert!(
@@ -11,8 +14,9 @@ const _: () = assert!(
 
 /// Marks the first page of a commit group: "ARMGROUP".
 pub const GROUP_MAGIC: u64 = u64::from_le_bytes(*b"ARMGROUP");
-/// Rises with each change of the layout of groups or records.
-pub const LOG_FORMAT: u32 = 1;
+/// Rises with each change of the layout of groups or records. Format 1 had 144 bytes about a value of one actor, where
+/// this one has 68.
+pub const LOG_FORMAT: u32 = 2;
 pub const ARC_WORDS: usize = limits::LOG_ARCS / 64;
 /// Records begin and end at multiples of this, so that an offset in a segment of 32 GiB fits 32 bits.
 pub const WORD_BYTES: usize = 8;
@@ -42,7 +46,9 @@ pub struct GroupHeader {
     pub body_crc: u32,
     pub previous_header_crc: u32,
     pub shard: u32,
-    pub reserved: [u64; 6],
+    /// The records of a shard are counted, whatever its life: the number of the first one here, or of the next.
+    pub first_sequence: u64,
+    pub reserved: [u64; 5],
     /// Bit n: the group before this one has a record whose position's top ten bits are n.
     pub previous_arcs: [u64; ARC_WORDS],
 }
@@ -54,8 +60,8 @@ const _: () = assert!(std::mem::offset_of!(GroupHeader, previous_arcs) == 128);
 /// Where `header_crc` begins to count.
 pub const GROUP_CRC_FROM: usize = std::mem::offset_of!(GroupHeader, format);
 
-/// The state of one key, whole. Behind it: bucket, key, vector, zeroes to a word, siblings, values each filled to a
-/// word.
+/// Begins a record. Behind it: kind, then for an object its key, its vector, the number of its siblings, the siblings,
+/// the values that are here, zeroes to a word. `state_codec.rs` says how key and siblings are coded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct RecordHeader {
@@ -63,78 +69,26 @@ pub struct RecordHeader {
     pub crc: u32,
     /// The whole record, a multiple of 8.
     pub bytes: u32,
-    /// Counted up by the shard for each record it writes, whatever its life.
-    pub sequence: u64,
-    pub position: u64,
-    /// Top ten bits of the position, and the generation of its ownership.
-    pub arc: u32,
-    pub ownership_generation: u32,
-    pub vector_bytes: u32,
-    pub key_bytes: u16,
-    pub siblings: u16,
-    pub kind: u8,
-    pub keyspace: u8,
-    pub bucket_bytes: u8,
-    pub zero: [u8; 5],
 }
 
 pub const RECORD_HEADER_BYTES: usize = size_of::<RecordHeader>();
-const _: () = assert!(RECORD_HEADER_BYTES == 48);
-const _: () = assert!(RECORD_HEADER_BYTES.is_multiple_of(WORD_BYTES));
-const _: () = assert!(limits::KEY_BYTES_MAX <= u16::MAX as usize);
-const _: () = assert!(limits::BUCKET_BYTES_MAX <= u8::MAX as usize);
+const _: () = assert!(RECORD_HEADER_BYTES == 8);
+// A place says in 16 bits which sibling of its record it is.
 const _: () = assert!(limits::SIBLINGS_JOINED_MAX <= u16::MAX as usize);
 
-/// `RecordHeader::kind`; frozen.
+/// The kind of a record: the state of a key that the shard owns, whole; frozen.
 pub const RECORD_OBJECT: u8 = 1;
-/// `RecordHeader::keyspace`: keys this shard owns; frozen.
-pub const KEYSPACE_OWN: u8 = 0;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-#[repr(C)]
-pub struct SiblingHeader {
-    pub incarnation: u64,
-    pub counter: u64,
-    pub operation: [u64; 2],
-    pub written_ms: u64,
-    pub expires_ms: u64,
-    pub value_hash: u64,
-    pub birth: u32,
-    pub kind: u8,
-    pub place: u8,
-    /// For `PLACE_AT`: which sibling of that record it is.
-    pub at_sibling: u16,
-    /// Bytes of the value.
-    pub value_bytes: u32,
-    /// For `PLACE_AT`: the older record. Else zero.
-    pub at_segment: u32,
-    pub at_offset_words: u32,
-    pub at_bytes: u32,
-}
-
-pub const SIBLING_HEADER_BYTES: usize = size_of::<SiblingHeader>();
-const _: () = assert!(SIBLING_HEADER_BYTES == 80);
-const _: () = assert!(SIBLING_HEADER_BYTES.is_multiple_of(WORD_BYTES));
-
-/// `SiblingHeader::kind`; frozen.
-pub const KIND_VALUE: u8 = 1;
-pub const KIND_TOMBSTONE: u8 = 2;
-pub const KIND_VALUE_LOST: u8 = 3;
-
-/// `SiblingHeader::place`; frozen.
-pub const PLACE_NOWHERE: u8 = 0;
-pub const PLACE_HERE: u8 = 1;
-pub const PLACE_AT: u8 = 2;
 
 /// Bytes of a record beside its large values: of a vector 8 incarnation, 5 birth, 10 counter an entry, and its count.
 pub const fn overhead_bytes(siblings: usize, vector_entries: usize) -> usize {
     RECORD_HEADER_BYTES
-        + limits::BUCKET_BYTES_MAX
-        + limits::KEY_BYTES_MAX
+        + 1
+        + KEY_CODE_BYTES_MAX
         + vector_entries * 23
         + 16
-        + siblings * (SIBLING_HEADER_BYTES + limits::INLINE_VALUE_BYTES_MAX + WORD_BYTES)
-        + 2 * WORD_BYTES
+        + VARINT_BYTES_MAX_U32
+        + siblings * (SIBLING_CODE_BYTES_MAX + limits::INLINE_VALUE_BYTES_MAX)
+        + WORD_BYTES
 }
 
 /// All of a record but its large values, as far as a coordinator lets a key grow: a segment holds two such, each with

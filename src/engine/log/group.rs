@@ -39,8 +39,8 @@ pub struct Link {
 pub enum NoGroup {
     /// No header of this log at this place.
     Foreign,
-    /// A header that is whole, of a format this program does not know.
-    Newer(u32),
+    /// A header that is whole, of a format that this program does not read.
+    OtherFormat(u32),
 }
 
 /// Fills in a group's header. `bytes` are its pages, records in place, zeroes behind `header.used_bytes`.
@@ -73,7 +73,7 @@ pub fn read_header(
         return Err(NoGroup::Foreign);
     }
     if header.format != LOG_FORMAT {
-        return Err(NoGroup::Newer(header.format));
+        return Err(NoGroup::OtherFormat(header.format));
     }
     let lengths = header.pages > 0
         && header.used_bytes as usize >= GROUP_HEADER_BYTES
@@ -81,7 +81,7 @@ pub fn read_header(
         && (header.used_bytes as usize).is_multiple_of(WORD_BYTES);
     let order = header.number > header.previous_number
         && header.durable_up_to < header.number
-        && header.reserved == [0; 6];
+        && header.reserved == [0; 5];
     if lengths && order {
         Ok(header)
     } else {
@@ -125,7 +125,8 @@ mod tests {
             body_crc: 0,
             previous_header_crc: 77,
             shard: 3,
-            reserved: [0; 6],
+            first_sequence: 3,
+            reserved: [0; 5],
             previous_arcs,
         };
         let mut bytes = vec![0; pages * PAGE_BYTES];
@@ -153,12 +154,14 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_format_is_named() {
-        let (mut header, mut bytes) = sample(512);
-        header.format = 2;
-        seal(&mut header, &mut bytes);
-        let read = read_header(&bytes, LOG, 12, 5 * PAGE_BYTES as u64);
-        assert_eq!(read, Err(NoGroup::Newer(2)));
+    fn another_format_is_named() {
+        for format in [1, LOG_FORMAT + 1] {
+            let (mut header, mut bytes) = sample(512);
+            header.format = format;
+            seal(&mut header, &mut bytes);
+            let read = read_header(&bytes, LOG, 12, 5 * PAGE_BYTES as u64);
+            assert_eq!(read, Err(NoGroup::OtherFormat(format)));
+        }
     }
 
     proptest! {

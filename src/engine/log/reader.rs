@@ -76,12 +76,12 @@ impl SegmentReader {
                     }
                     self.dirty = true;
                 }
-                Err(NoGroup::Newer(found)) => {
-                    return Err(OpenError::NewerFormat {
-                        name: segment::name(number),
+                Err(NoGroup::OtherFormat(found)) => {
+                    return Err(OpenError::other_format(
+                        segment::name(number),
                         found,
-                        known: LOG_FORMAT,
-                    });
+                        LOG_FORMAT,
+                    ));
                 }
                 Err(NoGroup::Foreign) => {
                     // Most pages of a segment that was cut early are zero: look at them in whole cache lines.

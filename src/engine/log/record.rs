@@ -7,30 +7,27 @@ use super::format::*;
 use crate::base::checksum::{crc32c, crc32c_append};
 use crate::base::limits;
 use crate::base::planted::planted;
-use crate::base::units::UnixMillis;
-use crate::causal::dot::{Actor, Dot, Incarnation};
-use crate::causal::object::{Kind, Object, OperationId, Sibling};
+use crate::base::varint;
+use crate::causal::object::{Object, Sibling};
 use crate::causal::version_vector::VersionVector;
 use crate::engine::damage::Sums;
 use crate::engine::entry::{Location, NewValue, Place};
 use crate::engine::key::KeyRef;
+use crate::engine::state_codec::{self, Coded, take};
 use crate::ring::position::Position;
 
 /// A record to be written: its parts and its length, known before there is a place for it.
 pub struct NewRecord<'a> {
-    key: KeyRef<'a>,
     object: &'a Object<NewValue<'a>>,
-    vector: Vec<u8>,
+    /// All between the header and the values.
+    state: Vec<u8>,
     bytes: usize,
 }
 
 /// A decoded record; borrows from the bytes it was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
-    pub sequence: u64,
     pub key: KeyRef<'a>,
-    pub arc: u32,
-    pub ownership_generation: u32,
     pub object: Object<Found<'a>>,
     /// Bytes of the whole record.
     pub bytes: u32,
@@ -73,28 +70,48 @@ fn bytes_here<'a>(value: &'a NewValue<'_>) -> Option<&'a [u8]> {
     }
 }
 
+fn coded(value: &NewValue<'_>) -> Coded {
+    match (value, bytes_here(value)) {
+        (_, Some(bytes)) => Coded::Here(bytes.len() as u32),
+        (
+            NewValue::Keep(Place::At {
+                location,
+                sibling,
+                bytes,
+            }),
+            None,
+        ) => Coded::At {
+            location: *location,
+            sibling: *sibling,
+            bytes: *bytes,
+        },
+        (_, None) => Coded::Nowhere,
+    }
+}
+
 impl<'a> NewRecord<'a> {
-    pub fn new(key: KeyRef<'a>, object: &'a Object<NewValue<'a>>) -> NewRecord<'a> {
-        assert!(key.bucket.len() <= limits::BUCKET_BYTES_MAX);
-        assert!(key.key.len() <= limits::KEY_BYTES_MAX);
+    pub fn new(key: KeyRef<'_>, object: &'a Object<NewValue<'a>>) -> NewRecord<'a> {
         assert!(object.siblings.len() <= limits::SIBLINGS_JOINED_MAX);
         assert!(object.siblings.is_sorted_by(|a, b| a.dot < b.dot));
-        let mut vector = Vec::with_capacity(object.vector.entries().len() * 23 + 16);
-        object.vector.encode(&mut vector);
-        let head = RECORD_HEADER_BYTES + key.bucket.len() + key.key.len() + vector.len();
-        let values: usize = object
-            .siblings
-            .iter()
-            .filter_map(|sibling| bytes_here(&sibling.value))
-            .map(|bytes| bytes.len().next_multiple_of(WORD_BYTES))
-            .sum();
-        let siblings = object.siblings.len() * SIBLING_HEADER_BYTES;
-        let bytes = head.next_multiple_of(WORD_BYTES) + siblings + values;
+        // One allocation for most records: names of some 40 bytes, two actors.
+        let mut state = Vec::with_capacity(key.key.len() + 96 + 48 * object.siblings.len());
+        state.push(RECORD_OBJECT);
+        state_codec::encode_key(key, &mut state);
+        object.vector.encode(&mut state);
+        varint::encode(object.siblings.len() as u64, &mut state);
+        let mut values = 0;
+        for sibling in &object.siblings {
+            let coded = coded(&sibling.value);
+            state_codec::encode_sibling(sibling, coded, &object.vector, &mut state);
+            if let Coded::Here(bytes) = coded {
+                values += bytes as usize;
+            }
+        }
+        let bytes = RECORD_HEADER_BYTES + state.len() + values;
         NewRecord {
-            key,
             object,
-            vector,
-            bytes,
+            state,
+            bytes: bytes.next_multiple_of(WORD_BYTES),
         }
     }
 
@@ -104,50 +121,19 @@ impl<'a> NewRecord<'a> {
     }
 
     /// Fills `out`, which is exactly as long as the record, for its place in a segment.
-    pub fn encode(&self, sequence: u64, segment: u32, offset_words: u32, out: &mut [u8]) {
+    pub fn encode(&self, segment: u32, offset_words: u32, out: &mut [u8]) {
         assert_eq!(out.len(), self.bytes);
-        let mut at = RECORD_HEADER_BYTES;
-        let mut put = |part: &[u8], out: &mut [u8]| {
-            out[at..at + part.len()].copy_from_slice(part);
-            at += part.len();
-            at
-        };
-        put(self.key.bucket, out);
-        put(self.key.key, out);
-        let end = put(&self.vector, out);
-        put(
-            &[0; WORD_BYTES][..end.next_multiple_of(WORD_BYTES) - end],
-            out,
-        );
-        for sibling in &self.object.siblings {
-            put(bytemuck::bytes_of(&sibling_header(sibling)), out);
+        let (header, mut rest) = out.split_at_mut(RECORD_HEADER_BYTES);
+        let values = self.object.siblings.iter();
+        let values = values.filter_map(|sibling| bytes_here(&sibling.value));
+        for part in std::iter::once(&self.state[..]).chain(values) {
+            let (front, behind) = rest.split_at_mut(part.len());
+            front.copy_from_slice(part);
+            rest = behind;
         }
-        for sibling in &self.object.siblings {
-            if let Some(bytes) = bytes_here(&sibling.value) {
-                let end = put(bytes, out);
-                put(
-                    &[0; WORD_BYTES][..end.next_multiple_of(WORD_BYTES) - end],
-                    out,
-                );
-            }
-        }
-        assert_eq!(at, self.bytes);
-        let header = RecordHeader {
-            crc: 0,
-            bytes: self.bytes as u32,
-            sequence,
-            position: self.key.position.0,
-            arc: arc(self.key.position) as u32,
-            ownership_generation: 0,
-            vector_bytes: self.vector.len() as u32,
-            key_bytes: self.key.key.len() as u16,
-            siblings: self.object.siblings.len() as u16,
-            kind: RECORD_OBJECT,
-            keyspace: KEYSPACE_OWN,
-            bucket_bytes: self.key.bucket.len() as u8,
-            zero: [0; 5],
-        };
-        out[..RECORD_HEADER_BYTES].copy_from_slice(bytemuck::bytes_of(&header));
+        assert!(rest.len() < WORD_BYTES);
+        rest.fill(0);
+        header[4..].copy_from_slice(&(self.bytes as u32).to_le_bytes());
         let crc = checksum(segment, offset_words, out);
         out[..4].copy_from_slice(&crc.to_le_bytes());
     }
@@ -171,77 +157,6 @@ pub fn sums(segment: u32, offset_words: u32, record: &[u8]) -> Option<Sums> {
     })
 }
 
-fn sibling_header(sibling: &Sibling<NewValue<'_>>) -> SiblingHeader {
-    let mut header = SiblingHeader {
-        incarnation: sibling.dot.actor.incarnation.0,
-        counter: sibling.dot.counter,
-        operation: [
-            sibling.operation.0 as u64,
-            (sibling.operation.0 >> u64::BITS) as u64,
-        ],
-        written_ms: sibling.written.0,
-        expires_ms: sibling.expires.0,
-        value_hash: sibling.value_hash,
-        birth: sibling.dot.actor.birth,
-        kind: match sibling.kind {
-            Kind::Value => KIND_VALUE,
-            Kind::Tombstone => KIND_TOMBSTONE,
-            Kind::ValueLost => KIND_VALUE_LOST,
-        },
-        place: PLACE_NOWHERE,
-        at_sibling: 0,
-        value_bytes: 0,
-        at_segment: 0,
-        at_offset_words: 0,
-        at_bytes: 0,
-    };
-    match (&sibling.value, bytes_here(&sibling.value)) {
-        (_, Some(bytes)) => {
-            header.place = PLACE_HERE;
-            header.value_bytes = bytes.len() as u32;
-        }
-        (
-            NewValue::Keep(Place::At {
-                location,
-                sibling,
-                bytes,
-            }),
-            None,
-        ) => {
-            header.place = PLACE_AT;
-            header.at_sibling = *sibling;
-            header.value_bytes = *bytes;
-            header.at_segment = location.segment;
-            header.at_offset_words = location.offset_words;
-            header.at_bytes = location.bytes;
-        }
-        (_, None) => {}
-    }
-    let has_value = header.place != PLACE_NOWHERE;
-    assert_eq!(
-        has_value,
-        sibling.kind == Kind::Value,
-        "only values have a place"
-    );
-    header
-}
-
-/// Takes `count` bytes from the front.
-fn take<'a>(bytes: &mut &'a [u8], count: usize) -> Result<&'a [u8], RecordError> {
-    let (front, rest) = bytes
-        .split_at_checked(count)
-        .ok_or(RecordError::Malformed)?;
-    *bytes = rest;
-    Ok(front)
-}
-
-/// Takes the zeroes that end a word, where `used` bytes were taken before.
-fn take_filling(bytes: &mut &[u8], used: usize) -> Result<(), RecordError> {
-    let filling = take(bytes, used.next_multiple_of(WORD_BYTES) - used)?;
-    let zero = filling.iter().all(|&byte| byte == 0);
-    zero.then_some(()).ok_or(RecordError::Malformed)
-}
-
 /// The record at the front of `bytes`, which lie at this place. Bytes behind it are not looked at.
 pub fn decode(bytes: &[u8], segment: u32, offset_words: u32) -> Result<Record<'_>, RecordError> {
     let head = bytes.get(..RECORD_HEADER_BYTES).ok_or(RecordError::Short)?;
@@ -249,117 +164,65 @@ pub fn decode(bytes: &[u8], segment: u32, offset_words: u32) -> Result<Record<'_
     let record = bytes
         .get(..header.bytes as usize)
         .ok_or(RecordError::Short)?;
-    if record.len() < RECORD_HEADER_BYTES || !record.len().is_multiple_of(WORD_BYTES) {
+    if record.len() <= RECORD_HEADER_BYTES || !record.len().is_multiple_of(WORD_BYTES) {
         return Err(RecordError::Malformed);
     }
     if checksum(segment, offset_words, record) != header.crc && !planted!(TornGroupAccepted) {
         return Err(RecordError::Checksum);
     }
-    let position = Position(header.position);
-    let known = header.kind == RECORD_OBJECT
-        && header.keyspace == KEYSPACE_OWN
-        && header.zero == [0; 5]
-        && header.arc as usize == arc(position)
-        && header.key_bytes as usize <= limits::KEY_BYTES_MAX
-        && header.siblings as usize <= limits::SIBLINGS_JOINED_MAX;
-    if !known {
-        return Err(RecordError::Malformed);
-    }
-    let mut rest = &record[RECORD_HEADER_BYTES..];
-    let bucket = take(&mut rest, header.bucket_bytes as usize)?;
-    let key = take(&mut rest, header.key_bytes as usize)?;
-    let mut vector_bytes = take(&mut rest, header.vector_bytes as usize)?;
-    let vector = VersionVector::decode(&mut vector_bytes).ok_or(RecordError::Malformed)?;
-    if !vector_bytes.is_empty() {
-        return Err(RecordError::Malformed);
-    }
-    let used = record.len() - rest.len();
-    take_filling(&mut rest, used)?;
-    let headers = take(&mut rest, header.siblings as usize * SIBLING_HEADER_BYTES)?;
-    let mut siblings: Vec<Sibling<Found<'_>>> = Vec::with_capacity(header.siblings as usize);
-    for bytes in headers.chunks_exact(SIBLING_HEADER_BYTES) {
-        let sibling = decode_sibling(&bytemuck::pod_read_unaligned(bytes), &mut rest)?;
-        siblings.push(sibling);
-    }
-    if !rest.is_empty() {
-        return Err(RecordError::Malformed);
-    }
-    let object = Object::checked(vector, siblings).ok_or(RecordError::Malformed)?;
+    let (key, object) =
+        decode_object(&record[RECORD_HEADER_BYTES..]).ok_or(RecordError::Malformed)?;
     Ok(Record {
-        sequence: header.sequence,
-        key: KeyRef {
-            position,
-            bucket,
-            key,
-        },
-        arc: header.arc,
-        ownership_generation: header.ownership_generation,
+        key,
         object,
         bytes: header.bytes,
     })
 }
 
-/// One sibling; the bytes of its value, if they are here, are taken from the front of `values`.
-fn decode_sibling<'a>(
-    header: &SiblingHeader,
-    values: &mut &'a [u8],
-) -> Result<Sibling<Found<'a>>, RecordError> {
-    let kind = match header.kind {
-        KIND_VALUE => Kind::Value,
-        KIND_TOMBSTONE => Kind::Tombstone,
-        KIND_VALUE_LOST => Kind::ValueLost,
-        _ => return Err(RecordError::Malformed),
-    };
-    let at = (
-        header.at_sibling,
-        header.at_segment,
-        header.at_offset_words,
-        header.at_bytes,
-    );
-    let value = match header.place {
-        PLACE_NOWHERE if header.value_bytes == 0 && at == (0, 0, 0, 0) => Found::Nowhere,
-        PLACE_HERE if at == (0, 0, 0, 0) => {
-            let bytes = take(values, header.value_bytes as usize)?;
-            take_filling(values, bytes.len())?;
-            Found::Here(bytes)
-        }
-        PLACE_AT => Found::At {
-            location: Location {
-                segment: header.at_segment,
-                offset_words: header.at_offset_words,
-                bytes: header.at_bytes,
-            },
-            sibling: header.at_sibling,
-            bytes: header.value_bytes,
-        },
-        _ => return Err(RecordError::Malformed),
-    };
-    let has_value = value != Found::Nowhere;
-    if header.counter == 0 || has_value != (kind == Kind::Value) {
-        return Err(RecordError::Malformed);
+/// All that is behind the header.
+fn decode_object(mut rest: &[u8]) -> Option<(KeyRef<'_>, Object<Found<'_>>)> {
+    if take(&mut rest, 1)? != [RECORD_OBJECT] {
+        return None;
     }
-    Ok(Sibling {
-        dot: Dot {
-            actor: Actor {
-                incarnation: Incarnation(header.incarnation),
-                birth: header.birth,
+    let key = state_codec::decode_key(&mut rest)?;
+    let vector = VersionVector::decode(&mut rest)?;
+    let count = varint::decode_u32(&mut rest)? as usize;
+    if count > limits::SIBLINGS_JOINED_MAX {
+        return None;
+    }
+    let mut coded: Vec<Sibling<Coded>> = Vec::with_capacity(count);
+    for _ in 0..count {
+        coded.push(state_codec::decode_sibling(&mut rest, &vector)?);
+    }
+    let mut siblings = Vec::with_capacity(count);
+    for sibling in coded {
+        let found = match sibling.value {
+            Coded::Nowhere => Found::Nowhere,
+            Coded::Here(bytes) => Found::Here(take(&mut rest, bytes as usize)?),
+            Coded::At {
+                location,
+                sibling,
+                bytes,
+            } => Found::At {
+                location,
+                sibling,
+                bytes,
             },
-            counter: header.counter,
-        },
-        operation: OperationId(
-            u128::from(header.operation[0]) | u128::from(header.operation[1]) << u64::BITS,
-        ),
-        kind,
-        written: UnixMillis(header.written_ms),
-        expires: UnixMillis(header.expires_ms),
-        value_hash: header.value_hash,
-        value,
-    })
+        };
+        siblings.push(sibling.with_value(found));
+    }
+    if rest.len() >= WORD_BYTES || rest.iter().any(|&byte| byte != 0) {
+        return None;
+    }
+    Some((key, Object::checked(vector, siblings)?))
 }
 
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::base::units::UnixMillis;
+    use crate::causal::dot::{Actor, Dot, Incarnation};
+    use crate::causal::object::{Kind, OperationId};
     use proptest::prelude::*;
     use std::rc::Rc;
 
@@ -445,7 +308,7 @@ pub mod tests {
         };
         let record = NewRecord::new(key, &object);
         let mut bytes = vec![0xee; record.bytes()];
-        record.encode(42, 7, 99, &mut bytes);
+        record.encode(7, 99, &mut bytes);
         bytes
     }
 
@@ -476,7 +339,7 @@ pub mod tests {
         );
         assert!(record.bytes() <= most, "{} > {most}", record.bytes());
         let mut bytes = vec![0; record.bytes()];
-        record.encode(1, 2, 3, &mut bytes);
+        record.encode(2, 3, &mut bytes);
         let read = decode(&bytes, 2, 3).expect("it was just written");
         assert_eq!(read.object.vector, object.vector);
         assert_eq!(read.object.siblings.len(), object.siblings.len());
@@ -497,7 +360,7 @@ pub mod tests {
             bytes.extend([0xff; 16]);
             let record = decode(&bytes, 7, 99).expect("it was just written");
             prop_assert_eq!(record.bytes as usize, len);
-            prop_assert_eq!((record.sequence, record.key.position.0), (42, position));
+            prop_assert_eq!(record.key.position.0, position);
             prop_assert_eq!((record.key.bucket, record.key.key), (&bucket[..], &name[..]));
             let object = object(&values);
             prop_assert_eq!(&record.object.vector, &object.vector);
@@ -539,7 +402,7 @@ pub mod tests {
             small in any::<bool>(),
         ) {
             let mut bytes = encoded(&values, b"b", b"key", 3);
-            let end = if small { RECORD_HEADER_BYTES } else { bytes.len() };
+            let end = if small { RECORD_HEADER_BYTES + 12 } else { bytes.len() };
             for (at, byte) in spoils {
                 bytes[at.index(end)] = byte;
             }
@@ -559,7 +422,7 @@ pub mod tests {
         }
     }
 
-    /// The encoding of what was decoded, but for the fields the encoder has no say in.
+    /// The encoding of what was decoded.
     fn again(record: &Record<'_>) -> Vec<u8> {
         let siblings = record.object.siblings.iter().map(|sibling| {
             let value = match &sibling.value {
@@ -583,11 +446,40 @@ pub mod tests {
         };
         let new = NewRecord::new(record.key, &object);
         let mut bytes = vec![0; new.bytes()];
-        new.encode(record.sequence, 7, 99, &mut bytes);
-        let at = std::mem::offset_of!(RecordHeader, ownership_generation);
-        bytes[at..at + 4].copy_from_slice(&record.ownership_generation.to_le_bytes());
-        let crc = checksum(7, 99, &bytes);
-        bytes[..4].copy_from_slice(&crc.to_le_bytes());
+        new.encode(7, 99, &mut bytes);
         bytes
+    }
+
+    /// What the store adds to a value of 1 KiB under a key of 24 bytes: one actor has seen it, or three.
+    #[test]
+    fn a_record_adds_little() {
+        let key = KeyRef {
+            position: Position(u64::MAX),
+            bucket: b"",
+            key: &[b'k'; 24],
+        };
+        let mut object = object(&[]);
+        let value = [7; 1024];
+        for (actors, added) in [(1, 72), (2, 80), (3, 88)] {
+            let dot = Dot {
+                actor: Actor {
+                    incarnation: Incarnation(u64::MAX - actors),
+                    birth: 3,
+                },
+                counter: 7,
+            };
+            object.vector.add(dot);
+            object.siblings = vec![Sibling {
+                dot,
+                operation: OperationId(u128::MAX),
+                kind: Kind::Value,
+                written: UnixMillis(1_800_000_000_000),
+                expires: UnixMillis(0),
+                value_hash: u64::MAX,
+                value: NewValue::Put(&value),
+            }];
+            let record = NewRecord::new(key, &object);
+            assert_eq!(record.bytes() - key.key.len() - value.len(), added);
+        }
     }
 }

@@ -23,6 +23,7 @@ pub struct LogWriter {
     next_offset: u64,
     ready: VecDeque<Segment>,
     next_number: u64,
+    next_sequence: u64,
     gathering: Option<Group>,
     sealed: VecDeque<Group>,
     waiting_bytes: usize,
@@ -36,6 +37,7 @@ pub struct LogWriter {
 /// A group that gathers records, or waits.
 struct Group {
     number: u64,
+    first_sequence: u64,
     segment: u32,
     offset: u64,
     buffer: PageBuffer,
@@ -74,8 +76,8 @@ pub enum NoRoom {
 }
 
 impl LogWriter {
-    /// Goes on behind `chain` with group `next_number`; no segment is ready yet.
-    pub fn new(log: LogId, chain: Link, next_number: u64) -> LogWriter {
+    /// Goes on behind `chain` with group `next_number` and record `next_sequence`; no segment is ready yet.
+    pub fn new(log: LogId, chain: Link, next_number: u64, next_sequence: u64) -> LogWriter {
         assert!(next_number > chain.number);
         LogWriter {
             log,
@@ -83,6 +85,7 @@ impl LogWriter {
             next_offset: 0,
             ready: VecDeque::new(),
             next_number,
+            next_sequence,
             gathering: None,
             sealed: VecDeque::new(),
             waiting_bytes: 0,
@@ -101,6 +104,11 @@ impl LogWriter {
 
     pub fn segments_ready(&self) -> usize {
         self.ready.len()
+    }
+
+    /// The number of the next record.
+    pub fn next_sequence(&self) -> u64 {
+        self.next_sequence
     }
 
     pub fn durable(&self) -> GroupNumber {
@@ -162,6 +170,7 @@ impl LogWriter {
         let at = group.used;
         group.used += bytes;
         group.records += 1;
+        self.next_sequence += 1;
         group::set_arc(&mut group.arcs, arc);
         self.waiting_bytes += bytes;
         let offset = group.offset + at as u64;
@@ -226,6 +235,7 @@ impl LogWriter {
         assert!(buffer.len() >= len);
         self.gathering = Some(Group {
             number: self.next_number,
+            first_sequence: self.next_sequence,
             segment: segment.number,
             offset: self.next_offset,
             buffer,
@@ -271,7 +281,8 @@ impl LogWriter {
             body_crc: 0,
             previous_header_crc: self.chain.header_crc,
             shard: u32::from(self.log.shard),
-            reserved: [0; 6],
+            first_sequence: group.first_sequence,
+            reserved: [0; 5],
             previous_arcs: self.chain.arcs,
         };
         let header_crc = group::seal(&mut header, &mut group.buffer[..len]);

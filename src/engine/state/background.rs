@@ -61,11 +61,8 @@ impl State {
         self.due.flush = false;
         self.cold.on_frozen();
         let memtable = std::mem::take(&mut self.memtable);
-        self.frozen = Some(Frozen::new(
-            memtable,
-            self.writer.seal(),
-            self.next_sequence,
-        ));
+        let last = self.writer.seal();
+        self.frozen = Some(Frozen::new(memtable, last, self.writer.next_sequence()));
         self.settle_frozen();
     }
 

@@ -27,9 +27,6 @@ use crate::runtime::disk::File;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-/// The sequence of a copy: it is no step of the log.
-const COPY_SEQUENCE: u64 = 0;
-
 /// The cold segments, and what waits for flips.
 #[derive(Default)]
 pub struct Cold {
@@ -187,7 +184,7 @@ impl State {
         manifest_bytes: u64,
     ) {
         self.on_sealed(left.into_iter().collect());
-        let mut writer = LogWriter::new(self.log, Link::default(), 1);
+        let mut writer = LogWriter::new(self.log, Link::default(), 1, 0);
         writer.add_segment(segment);
         self.cold.writer = Some(writer);
         self.cold.segments.push(segment);
@@ -209,7 +206,7 @@ impl State {
         let reserved = writer.reserve(bytes, record::arc(key.position), 0);
         let reserved = reserved.map_err(|_| bytes)?;
         let out = writer.reserved_bytes(reserved);
-        record.encode(COPY_SEQUENCE, reserved.segment, reserved.offset_words, out);
+        record.encode(reserved.segment, reserved.offset_words, out);
         Ok(Location {
             segment: reserved.segment,
             offset_words: reserved.offset_words,

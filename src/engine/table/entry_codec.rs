@@ -1,19 +1,18 @@
 //! Entries: coding the whole state of a key, and reading it back from bytes that may be anything.
 //!
 //! The decoder is total: every length is checked before it is used, and nothing is accepted that the encoder would not
-//! write. A sibling names its actor by its place in the vector, and its counter by how far it is behind the vector's.
+//! write.
 
 use super::dictionary::DictionaryBuilder;
 use super::format::*;
 use crate::base::limits;
-use crate::base::units::UnixMillis;
 use crate::base::varint;
 use crate::causal::dot::{Actor, Dot, Incarnation};
-use crate::causal::object::{Kind, Object, OperationId, Sibling};
+use crate::causal::object::{Object, Sibling};
 use crate::causal::version_vector::VersionVector;
-use crate::engine::entry::{Location, Place};
+use crate::engine::entry::Place;
 use crate::engine::key::KeyRef;
-use crate::ring::position::Position;
+use crate::engine::state_codec::{self, Coded};
 use std::rc::Rc;
 
 /// What a table holds of a key.
@@ -32,17 +31,11 @@ pub fn encode(
     dictionary: &mut DictionaryBuilder,
     out: &mut Vec<u8>,
 ) {
-    assert!(key.bucket.len() <= limits::BUCKET_BYTES_MAX);
-    assert!(key.key.len() <= limits::KEY_BYTES_MAX);
     assert!(object.siblings.len() <= limits::SIBLINGS_JOINED_MAX);
     assert!(object.siblings.is_sorted_by(|a, b| a.dot < b.dot));
     assert!(object.vector.fits());
     let start = out.len();
-    out.extend_from_slice(&key.position.0.to_le_bytes());
-    out.push(key.bucket.len() as u8);
-    varint::encode(key.key.len() as u64, out);
-    out.extend_from_slice(key.bucket);
-    out.extend_from_slice(key.key);
+    state_codec::encode_key(key, out);
     let count = object.siblings.len() as u64;
     varint::encode(count << 1 | u64::from(mine.is_some()), out);
     if let Some(mine) = mine {
@@ -55,13 +48,24 @@ pub fn encode(
         encode_dot(Dot { actor, counter }, dictionary, out);
     }
     for sibling in &object.siblings {
-        let place = vector.binary_search_by_key(&sibling.dot.actor, |entry| entry.0);
-        let place = place.expect("the vector has seen its siblings");
-        let behind = vector[place].1.checked_sub(sibling.dot.counter);
-        assert!(sibling.dot.counter >= 1);
-        varint::encode(place as u64, out);
-        varint::encode(behind.expect("the vector has seen its siblings"), out);
-        encode_sibling(sibling, out);
+        let coded = match &sibling.value {
+            Place::Nowhere => Coded::Nowhere,
+            Place::Inline(bytes) => Coded::Here(bytes.len() as u32),
+            Place::At {
+                location,
+                sibling,
+                bytes,
+            } => Coded::At {
+                location: *location,
+                sibling: *sibling,
+                bytes: *bytes,
+            },
+        };
+        state_codec::encode_sibling(sibling, coded, &object.vector, out);
+        if let Place::Inline(bytes) = &sibling.value {
+            assert!(bytes.len() <= limits::INLINE_VALUE_BYTES_MAX);
+            out.extend_from_slice(bytes);
+        }
     }
     assert!(out.len() - start <= ENTRY_BYTES_MAX);
 }
@@ -73,69 +77,10 @@ fn encode_dot(dot: Dot, dictionary: &mut DictionaryBuilder, out: &mut Vec<u8>) {
     varint::encode(dot.counter, out);
 }
 
-/// All of a sibling but its dot.
-fn encode_sibling(sibling: &Sibling<Place>, out: &mut Vec<u8>) {
-    let kind = match sibling.kind {
-        Kind::Value => KIND_VALUE,
-        Kind::Tombstone => KIND_TOMBSTONE,
-        Kind::ValueLost => KIND_VALUE_LOST,
-    };
-    let place = match sibling.value {
-        Place::Nowhere => PLACE_NOWHERE,
-        Place::Inline(_) => PLACE_HERE,
-        Place::At { .. } => PLACE_AT,
-    };
-    assert_eq!(
-        place != PLACE_NOWHERE,
-        kind == KIND_VALUE,
-        "only values have a place"
-    );
-    out.push(kind | place);
-    out.extend_from_slice(&sibling.operation.0.to_le_bytes());
-    varint::encode(sibling.written.0, out);
-    varint::encode(sibling.expires.0, out);
-    out.extend_from_slice(&sibling.value_hash.to_le_bytes());
-    match &sibling.value {
-        Place::Nowhere => {}
-        Place::Inline(bytes) => {
-            assert!(bytes.len() <= limits::INLINE_VALUE_BYTES_MAX);
-            out.push(bytes.len() as u8);
-            out.extend_from_slice(bytes);
-        }
-        Place::At {
-            location,
-            sibling,
-            bytes,
-        } => {
-            for number in [
-                location.segment,
-                location.offset_words,
-                location.bytes,
-                u32::from(*sibling),
-                *bytes,
-            ] {
-                varint::encode(u64::from(number), out);
-            }
-        }
-    }
-}
-
 /// The key of the entry that `bytes` begin with, and what is behind it.
-pub fn decode_key(bytes: &[u8]) -> Option<(KeyRef<'_>, &[u8])> {
-    let (position, rest) = bytes.split_first_chunk()?;
-    let (&bucket_bytes, mut rest) = rest.split_first()?;
-    let key_bytes = varint::decode(&mut rest)?;
-    if key_bytes > limits::KEY_BYTES_MAX as u64 {
-        return None;
-    }
-    let (bucket, rest) = rest.split_at_checked(usize::from(bucket_bytes))?;
-    let (key, rest) = rest.split_at_checked(key_bytes as usize)?;
-    let key = KeyRef {
-        position: Position(u64::from_le_bytes(*position)),
-        bucket,
-        key,
-    };
-    Some((key, rest))
+pub fn decode_key(mut bytes: &[u8]) -> Option<(KeyRef<'_>, &[u8])> {
+    let key = state_codec::decode_key(&mut bytes)?;
+    Some((key, bytes))
 }
 
 /// What stands behind the key: exactly `bytes`. `None` for anything that `encode` does not write.
@@ -189,68 +134,23 @@ fn decode_dot(bytes: &mut &[u8], dictionary: &[Incarnation]) -> Option<Dot> {
     (counter >= 1).then_some(Dot { actor, counter })
 }
 
-fn take<'a>(bytes: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
-    let (front, rest) = bytes.split_at_checked(count)?;
-    *bytes = rest;
-    Some(front)
-}
-
-fn take_array<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
-    let (front, rest) = bytes.split_first_chunk()?;
-    *bytes = rest;
-    Some(*front)
-}
-
 fn decode_sibling(bytes: &mut &[u8], vector: &VersionVector) -> Option<Sibling<Place>> {
-    let place = varint::decode_u32(bytes)?;
-    let &(actor, seen) = vector.entries().get(place as usize)?;
-    let counter = seen.checked_sub(varint::decode(bytes)?)?;
-    if counter == 0 {
-        return None;
-    }
-    let [tag] = take_array(bytes)?;
-    let kind = match tag & KIND_MASK {
-        KIND_VALUE => Kind::Value,
-        KIND_TOMBSTONE => Kind::Tombstone,
-        KIND_VALUE_LOST => Kind::ValueLost,
-        _ => return None,
-    };
-    let operation = OperationId(u128::from_le_bytes(take_array(bytes)?));
-    let written = UnixMillis(varint::decode(bytes)?);
-    let expires = UnixMillis(varint::decode(bytes)?);
-    let value_hash = u64::from_le_bytes(take_array(bytes)?);
-    let value = match tag & PLACE_MASK {
-        PLACE_NOWHERE => Place::Nowhere,
-        PLACE_HERE => {
-            let [len] = take_array(bytes)?;
-            if usize::from(len) > limits::INLINE_VALUE_BYTES_MAX {
-                return None;
-            }
-            Place::Inline(Rc::from(take(bytes, usize::from(len))?))
-        }
-        PLACE_AT => Place::At {
-            location: Location {
-                segment: varint::decode_u32(bytes)?,
-                offset_words: varint::decode_u32(bytes)?,
-                bytes: varint::decode_u32(bytes)?,
-            },
-            sibling: u16::try_from(varint::decode_u32(bytes)?).ok()?,
-            bytes: varint::decode_u32(bytes)?,
+    let sibling = state_codec::decode_sibling(bytes, vector)?;
+    let place = match sibling.value {
+        Coded::Nowhere => Place::Nowhere,
+        Coded::Here(len) if len as usize > limits::INLINE_VALUE_BYTES_MAX => return None,
+        Coded::Here(len) => Place::Inline(Rc::from(state_codec::take(bytes, len as usize)?)),
+        Coded::At {
+            location,
+            sibling,
+            bytes,
+        } => Place::At {
+            location,
+            sibling,
+            bytes,
         },
-        _ => return None,
     };
-    if (value != Place::Nowhere) != (kind == Kind::Value) {
-        return None;
-    }
-    Some(Sibling {
-        dot: Dot { actor, counter },
-        operation,
-        kind,
-        written,
-        expires,
-        value_hash,
-        value,
-    })
+    Some(sibling.with_value(place))
 }
 
 #[cfg(test)]
@@ -258,6 +158,7 @@ pub mod tests {
     use super::*;
     use crate::engine::entry::NewValue;
     use crate::engine::log::record::tests::{Value, dot, value};
+    use crate::ring::position::Position;
     use proptest::prelude::*;
 
     /// An object of these values, and as many actors more in its vector.

@@ -3,6 +3,9 @@
 
 use crate::base::limits::{self, PAGE_BYTES};
 use crate::base::varint::VARINT_BYTES_MAX;
+use crate::engine::state_codec::{
+    KEY_CODE_BYTES_MAX, SIBLING_CODE_BYTES_MAX, VARINT_BYTES_MAX_U32,
+};
 use bytemuck::{Pod, Zeroable};
 
 /// Marks the last page of a table: "ARMTABLE".
@@ -103,38 +106,14 @@ pub struct FilterPart {
 pub const FILTER_PART_BYTES: usize = size_of::<FilterPart>();
 const _: () = assert!(FILTER_PART_BYTES == 32);
 
-/// The kind of a sibling, low four bits of its tag; frozen.
-pub const KIND_VALUE: u8 = 1;
-pub const KIND_TOMBSTONE: u8 = 2;
-pub const KIND_VALUE_LOST: u8 = 3;
-pub const KIND_MASK: u8 = 0x0f;
-/// Where its value is, high four bits; frozen.
-pub const PLACE_NOWHERE: u8 = 0;
-pub const PLACE_HERE: u8 = 0x10;
-pub const PLACE_AT: u8 = 0x20;
-pub const PLACE_MASK: u8 = 0xf0;
-
-const VARINT_BYTES_MAX_U32: usize = 5;
 /// Bytes of an actor and a counter.
 const DOT_BYTES_MAX: usize = 2 * VARINT_BYTES_MAX_U32 + VARINT_BYTES_MAX;
 /// Bytes of the shortest actor and counter.
 pub const DOT_BYTES_MIN: usize = 3;
-/// Actor, counter, tag, operation, two times, hash; then an inline value, which is longer than a place.
-const SIBLING_BYTES_MAX: usize = VARINT_BYTES_MAX_U32
-    + VARINT_BYTES_MAX
-    + 1
-    + 16
-    + 2 * VARINT_BYTES_MAX
-    + 8
-    + 1
-    + limits::INLINE_VALUE_BYTES_MAX;
-const _: () = assert!(5 * VARINT_BYTES_MAX_U32 <= 1 + limits::INLINE_VALUE_BYTES_MAX);
+/// A sibling with a value in it.
+const SIBLING_BYTES_MAX: usize = SIBLING_CODE_BYTES_MAX + limits::INLINE_VALUE_BYTES_MAX;
 /// Bytes of the largest entry.
-pub const ENTRY_BYTES_MAX: usize = 8
-    + 1
-    + VARINT_BYTES_MAX_U32
-    + limits::BUCKET_BYTES_MAX
-    + limits::KEY_BYTES_MAX
+pub const ENTRY_BYTES_MAX: usize = KEY_CODE_BYTES_MAX
     + VARINT_BYTES_MAX_U32
     + DOT_BYTES_MAX
     + VARINT_BYTES_MAX_U32
@@ -145,4 +124,3 @@ const _: () = assert!(
     BLOCK_HEADER_BYTES + OFFSET_BYTES + ENTRY_BYTES_MAX
         <= limits::TABLE_BLOCK_PAGES_MAX * PAGE_BYTES
 );
-const _: () = assert!(limits::BUCKET_BYTES_MAX <= u8::MAX as usize);

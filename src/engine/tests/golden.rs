@@ -62,7 +62,7 @@ fn a_record() {
     ));
     let record = NewRecord::new(KEY, &object);
     let mut bytes = vec![0; record.bytes()];
-    record.encode(42, 7, 99, &mut bytes);
+    record.encode(7, 99, &mut bytes);
     assert_eq!(
         hex(&bytes),
         include_str!("../../../schema/vectors/record.hex")
@@ -75,7 +75,7 @@ fn a_group() {
         identity: 0x0102_0304_0506_0708,
         shard: 3,
     };
-    let mut writer = LogWriter::new(log, link(), 42);
+    let mut writer = LogWriter::new(log, link(), 42, 1000);
     writer.add_segment(Segment {
         number: 7,
         bytes: 4 << 20,
@@ -87,7 +87,7 @@ fn a_group() {
         .reserve(record.bytes(), 516, 0)
         .expect("there is room");
     let bytes = writer.reserved_bytes(reserved);
-    record.encode(42, 7, reserved.offset_words, bytes);
+    record.encode(7, reserved.offset_words, bytes);
     let job = writer.take_job().expect("a record waits");
     assert!(
         job.buffer[GROUP_HEADER_BYTES + record.bytes()..job.len]
@@ -211,6 +211,7 @@ fn a_table() {
 fn the_page_is_of_these_layouts() {
     let sources = [
         include_str!("../log/format.rs"),
+        include_str!("../state_codec.rs"),
         include_str!("../manifest_format.rs"),
         include_str!("../table/format.rs"),
     ];
