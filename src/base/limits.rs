@@ -212,7 +212,7 @@ pub const TABLE_ENTRIES_MAX: u64 = 1 << 20;
 /// and a million entries of common size fit.
 pub const TABLE_BYTES_MAX: u64 = 256 * MIB as u64;
 /// Pages of the block of the largest entry: every sibling, the largest vector, the largest key.
-pub const TABLE_BLOCK_PAGES_MAX: usize = 48;
+pub const TABLE_BLOCK_PAGES_MAX: usize = 56;
 /// Bytes of one write of a table that is being built.
 pub const TABLE_WRITE_BYTES: usize = 256 * KIB;
 /// Bytes that a scan or a merge reads ahead of itself in one table; a merge of twenty tables holds a few MiB.

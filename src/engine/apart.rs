@@ -20,6 +20,7 @@ use super::shell::Shell;
 use super::state::Purpose;
 use crate::base::limits::INLINE_VALUE_BYTES_MAX;
 use crate::base::marks::mark;
+use crate::base::planted::planted;
 use crate::causal::dot::Dot;
 use crate::causal::object::{Object, Sibling};
 use crate::causal::version_vector::VersionVector;
@@ -102,7 +103,9 @@ impl Shell {
                     bytes: value.len() as u32,
                 });
             }
-            self.write_copies().await?;
+            if !planted!(FlippedBeforeDurable) {
+                self.write_copies().await?;
+            }
         }
         mark!(StoredApart);
         // The pins end when the entry names the places.
