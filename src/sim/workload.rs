@@ -212,7 +212,7 @@ impl Workload {
                 Some(foreign) => How::Foreign(foreign.clone()),
                 None => How::Overwrite,
             },
-            2 if rng.chance(0.3) => How::Concurrent,
+            2 if self.value_bytes_max == LARGE_BYTES || rng.chance(0.3) => How::Concurrent,
             3 => How::IfAbsent,
             _ => How::Overwrite,
         }
