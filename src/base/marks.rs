@@ -91,6 +91,14 @@ marks! {
     FreeWaited,
     /// Puts were slowed because collection had fallen behind.
     Braked,
+    /// A get was answered with a value of another replica, because the own one could not be read.
+    ValueFetched,
+    /// A value that could not be read was written anew, as another replica has it.
+    ValueMended,
+    /// A join was refused, because the key would have more than can be stored.
+    JoinTooLarge,
+    /// A join whose values do not fit one record was stored, each value in a record of its own.
+    StoredApart,
     /// A read met a value that had moved.
     ValueMoved,
     /// A replica joined the state of another one into its own.
@@ -123,6 +131,8 @@ marks! {
     RingLearned,
     /// A node that joined a ring holds all of its keys.
     RingFilled,
+    /// A node that asked for a ring was turned away at the gate.
+    JoinRefused,
     /// A link was given up because it had fallen silent.
     LinkSilent,
 }

@@ -13,6 +13,7 @@ mod export;
 mod flush;
 mod get;
 mod import;
+mod join_token;
 mod layers;
 mod node;
 mod progress;
@@ -58,6 +59,7 @@ Examples:
   armilla cluster up -n 3            run a ring of three nodes on this machine
   armilla put city Riga --w 3 -v     store it on three of them, and see the receipt
   armilla explain city               see which nodes hold a key, and what each has
+  armilla join-token                 print what a new node must know to join the ring
   armilla doctor                     see whether a node can run here
   armilla config example             print a file for 'armilla start --config'
 
@@ -83,6 +85,7 @@ enum Verb {
     Explain(explain::Explain),
     Status(status::Status),
     Flush(flush::Flush),
+    JoinToken(join_token::JoinTokenVerb),
     Cluster(cluster::ClusterVerb),
     Doctor(doctor::Doctor),
     Config(config::Config),
@@ -111,6 +114,7 @@ pub fn main() -> ExitCode {
         Verb::Explain(verb) => verb.run(),
         Verb::Status(verb) => verb.run(),
         Verb::Flush(verb) => verb.run(),
+        Verb::JoinToken(verb) => verb.run(),
         Verb::Cluster(verb) => verb.run(),
         Verb::Doctor(verb) => verb.run(),
         Verb::Config(verb) => verb.run(&layers),

@@ -319,18 +319,12 @@ impl Shell {
         let mut batch = batch;
         batch.sort_by(|(a, _), (b, _)| a.key().cmp(&b.key()));
         let mut copied = Vec::with_capacity(batch.len());
+        let _copying = self.copying.lock().await;
         for (survivor, object) in &batch {
-            let at = loop {
-                let added = self.state.borrow_mut().add_copy(survivor.key(), object);
-                match added {
-                    Ok(at) => break at,
-                    Err(bytes) => {
-                        if !self.write_copies().await? {
-                            self.begin_cold(bytes).await?;
-                        }
-                    }
-                }
-            };
+            let at = self.add_copy(survivor.key(), object).await?;
+            let mut state = self.state.borrow_mut();
+            state.counters_mut().bytes_relocated += u64::from(at.bytes);
+            drop(state);
             copied.push(Copied {
                 from: survivor.location,
                 at,
@@ -343,8 +337,28 @@ impl Shell {
         Ok(copied)
     }
 
+    /// Gives a record of an object's values its place in a cold segment; it is durable when `write_copies` returns. The
+    /// caller holds `copying`.
+    pub(super) async fn add_copy(
+        &self,
+        key: KeyRef<'_>,
+        object: &Object<NewValue<'_>>,
+    ) -> Result<Location, NotCopied> {
+        loop {
+            let added = self.state.borrow_mut().add_copy(key, object);
+            match added {
+                Ok(at) => return Ok(at),
+                Err(bytes) => {
+                    if !self.write_copies().await? {
+                        self.begin_cold(bytes).await?;
+                    }
+                }
+            }
+        }
+    }
+
     /// Writes what waits for the cold segment. False: there was nothing.
-    async fn write_copies(&self) -> Result<bool, NotCopied> {
+    pub(super) async fn write_copies(&self) -> Result<bool, NotCopied> {
         let mut any = false;
         loop {
             if !self.serves() {

@@ -6,6 +6,7 @@
 //! never "absent"; after a failed write or sync nothing is written, acked or served any more; bytes from disk never
 //! panic.
 
+mod apart;
 #[cfg(feature = "sim")]
 pub mod bench;
 mod cache;

@@ -42,6 +42,8 @@ pub(super) struct Shell {
     /// Who changes what the manifest says changes the state before it lets go.
     pub(super) manifest: Exclusive<Manifest>,
     manifest_written: Rc<Cell<u64>>,
+    /// Who writes to the cold segment holds it.
+    pub(super) copying: Exclusive<()>,
     /// Wakes `commit_next`.
     pub(super) work: Notify,
     /// Wakes the task that makes segments ready.
@@ -73,6 +75,7 @@ impl Shell {
             disk: disk.clone(),
             manifest_written: manifest.written(),
             manifest: Exclusive::new(manifest),
+            copying: Exclusive::new(()),
             flushes: Notify::default(),
             merges: Notify::default(),
             collects: Notify::default(),
@@ -300,7 +303,7 @@ impl Shell {
         self.state.borrow().poisoned()
     }
 
-    fn append(
+    pub(super) fn append(
         &self,
         key: KeyRef<'_>,
         before: Option<&Entry>,

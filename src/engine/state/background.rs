@@ -151,7 +151,8 @@ impl State {
         let takes = |segment: &&Segment| {
             let number = segment.number;
             let left = self.damage.is_stuck(number) || self.postponed.contains(&number);
-            self.sealed.contains_key(&number) && !left && !self.cold.is_emptied(number)
+            let cold = self.cold.is_emptied(number) || self.cold.is_pinned(number);
+            self.sealed.contains_key(&number) && !left && !cold
         };
         let candidates = before.chain(self.cold.closed()).filter(takes);
         let candidate = |segment: &Segment| Candidate {
