@@ -67,8 +67,14 @@ marks! {
     FoundInTable,
     /// Runs of tables became one.
     Merged,
-    /// Runs were left as they are because a block of them cannot be read.
+    /// A run was left as it is because a block of it cannot be read.
     MergeUnreadable,
+    /// A cold segment whose first group a crash had torn was given back by the start.
+    ColdTornAway,
+    /// The disk had no room for a merge.
+    MergeTooLarge,
+    /// The count of what lives went on behind a block that cannot be read.
+    CountSkipped,
     /// A segment was given back.
     SegmentCollected,
     /// A segment was left alone because something in it cannot be read.

@@ -56,7 +56,7 @@ pub(super) struct Shell {
     pub(super) collects: Notify,
     /// Wakes whoever tells of damage.
     pub(super) damaged: Notify,
-    /// Wakes what waits for the disk to have room.
+    /// Wakes the flush that waits for the disk to have room.
     pub(super) room: Notify,
     /// Wakes `close`.
     settled: Notify,

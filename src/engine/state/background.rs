@@ -11,7 +11,7 @@ use crate::engine::manifest::{ReplayFrom, Sealed};
 use crate::engine::memtable::Memtable;
 use crate::engine::runs::{Run, Runs};
 use crate::engine::table::TableId;
-use crate::engine::usage::Usage;
+use crate::engine::usage::{Candidate, Usage};
 use crate::runtime::disk::File;
 use std::rc::Rc;
 
@@ -155,9 +155,13 @@ impl State {
             self.sealed.contains_key(&number) && !left && !cold
         };
         let candidates = before.chain(self.cold.closed()).filter(takes);
-        let mut candidates: Vec<Segment> = candidates.copied().collect();
+        let candidate = |segment: &Segment| Candidate {
+            segment: *segment,
+            end: self.sealed[&segment.number].end,
+        };
+        let mut candidates: Vec<Candidate> = candidates.map(candidate).collect();
         // Numbers are given in order of age.
-        candidates.sort_by_key(|segment| segment.number);
+        candidates.sort_by_key(|one| one.segment.number);
         let Some(number) = self.usage.victim(&candidates, &self.space()) else {
             // All have been tried: at the next look there may be room.
             self.postponed.clear();

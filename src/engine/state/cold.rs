@@ -247,8 +247,11 @@ impl State {
         );
         let object = copied.flipped(&before.object);
         let bytes = super::memtable::entry_bytes(key.key.len(), before);
-        if self.closed || self.entry_bytes() + bytes > self.entry_bytes_max() {
+        if self.closed {
             return Err(AppendRefused::Overloaded);
+        }
+        if self.entry_bytes() + bytes > self.entry_bytes_max() {
+            return Err(self.no_memory());
         }
         mark!(Flipped);
         self.usage.on_write(key, Some(&before.object), &object);
