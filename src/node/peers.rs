@@ -59,6 +59,7 @@ impl Shard {
                 let pong = Peer {
                     kind: Kind::Pong,
                     id: peer.id,
+                    status: self.state_for_peers() as u8,
                     ..Peer::default()
                 };
                 self.answer_peer(id, &pong);
