@@ -92,6 +92,8 @@ table! {
         "A start takes the end of a cold segment from the manifest, though copies behind it are named by the log.";
     QuarantineForgotten, "DESIGN 4 data directory",
         "A restart forgets what could not be read.";
+    RotOverlooked, "RELIABILITY 2.2 scrub",
+        "Scrub takes what fails its checksum for whole.";
     DoorbellLost, "DESIGN decision 3",
         "A letter to a sleeping shard rings no bell.";
     CreditLeaked, "DESIGN decision 3",

@@ -13,11 +13,13 @@ mod export;
 mod flush;
 mod get;
 mod import;
+mod inspect;
 mod layers;
 mod node;
 mod progress;
 mod put;
 mod rows;
+mod scrub;
 mod shards;
 mod start;
 mod status;
@@ -42,6 +44,8 @@ pub enum Exit {
     Failed = 3,
     /// A write may or may not have happened.
     Unknown = 4,
+    /// What was looked at does not hold what was written.
+    Damaged = 5,
 }
 
 const EXAMPLES: &str = "\
@@ -62,7 +66,7 @@ Examples:
   armilla config example             print a file for 'armilla start --config'
 
 Exit codes: 0 done, 1 not found, 2 usage, 3 failed and nothing was changed,
-4 outcome unknown: the write may have happened.";
+4 outcome unknown: the write may have happened, 5 what was looked at is damaged.";
 
 /// An always-writeable key-value store.
 #[derive(Parser)]
@@ -83,6 +87,8 @@ enum Verb {
     Explain(explain::Explain),
     Status(status::Status),
     Flush(flush::Flush),
+    Scrub(scrub::Scrub),
+    Inspect(inspect::Inspect),
     Cluster(cluster::ClusterVerb),
     Doctor(doctor::Doctor),
     Config(config::Config),
@@ -111,6 +117,8 @@ pub fn main() -> ExitCode {
         Verb::Explain(verb) => verb.run(),
         Verb::Status(verb) => verb.run(),
         Verb::Flush(verb) => verb.run(),
+        Verb::Scrub(verb) => verb.run(),
+        Verb::Inspect(verb) => verb.run(),
         Verb::Cluster(verb) => verb.run(),
         Verb::Doctor(verb) => verb.run(),
         Verb::Config(verb) => verb.run(&layers),

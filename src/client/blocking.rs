@@ -230,6 +230,12 @@ impl Client {
         self.report(Op::Flush)
     }
 
+    /// Asks the node to read all that is on its disk, so that what has rotted is found. Answered at once, with a report:
+    /// it is done when `scrub.asked` of a later one is zero, and `scrub.bad_at_last` then counts the bad places.
+    pub fn scrub(&self) -> Result<StatusReport, ClientError> {
+        self.report(Op::Scrub)
+    }
+
     fn report(&self, op: Op) -> Result<StatusReport, ClientError> {
         let request = Request {
             op,
@@ -353,7 +359,7 @@ impl Client {
             }
             Op::Keys if request.key.is_empty() => Some(Position(request.position)),
             Op::Keys => Some(Position::of(request.bucket, request.key)),
-            Op::Hello | Op::Status | Op::Flush => None,
+            Op::Hello | Op::Status | Op::Flush | Op::Scrub => None,
         };
         let connection = pool.connection(position, deadline)?;
         let request = Request {

@@ -18,6 +18,7 @@ mod flush;
 mod frozen;
 #[cfg(feature = "sim")]
 pub mod fuzz;
+pub mod inspect;
 pub mod key;
 mod log;
 mod lookup;
@@ -31,6 +32,8 @@ mod quarantine;
 mod recovery;
 mod run_writer;
 mod runs;
+mod scrub;
+mod scrub_progress;
 mod shell;
 mod state;
 mod state_codec;
@@ -47,10 +50,14 @@ pub use collection::{Copied, Freed, NotCopied, Stuck, Survivor, Victim};
 pub use damage::{Bad, News, Report as DamageReport};
 pub use entry::{Entry, GroupNumber, Location, NewValue, Place};
 pub use log::format::LOG_FORMAT;
-pub use log::segment::{DIRECTORY as LOG_DIRECTORY, name as segment_name};
+pub use log::segment::{
+    DIRECTORY as LOG_DIRECTORY, name as segment_name, parse_name as parse_segment_name,
+};
 pub use outcome::{AppendRefused, Lookup, OpenError, Poisoned, Unsure};
 pub use quarantine::name as quarantine_name;
+pub use scrub_progress::Scrub;
 use std::rc::Rc;
+pub use table::parse_name as parse_table_name;
 
 /// What the caller sets.
 #[derive(Clone, Debug)]
@@ -64,6 +71,8 @@ pub struct Options {
     pub value_bytes_max: usize,
     /// Bytes that the data directory may take; each shard has an even part.
     pub disk_bytes: u64,
+    /// Bytes a second that this shard reads to find what has rotted; 0: it looks only when it is asked to.
+    pub scrub_bytes_per_second: u64,
     pub sizes: Sizes,
 }
 

@@ -13,7 +13,7 @@ use super::outcome::{AppendRefused, Lookup, Poisoned, Unsure};
 use super::run_writer::Cause;
 use super::state::{Purpose, State};
 use super::table::TableId;
-use super::{DamageReport, Engine, Statistics};
+use super::{DamageReport, Engine, Scrub, Statistics};
 use crate::base::limits::{
     BULK_READ_BYTES_MAX, DISK_FULL_RETRY_MS, IDLE_MARK_MS, LOG_ARCS, PAGE_BYTES,
 };
@@ -54,6 +54,9 @@ pub(super) struct Shell {
     pub(super) collects: Notify,
     /// Wakes whoever tells of damage.
     pub(super) damaged: Notify,
+    /// Wakes the task that looks for rot.
+    pub(super) scrubs: Notify,
+    pub(super) scrub: Cell<Scrub>,
     /// Wakes what waits for the disk to have room.
     pub(super) room: Notify,
     /// Wakes `close`.
@@ -77,6 +80,8 @@ impl Shell {
             merges: Notify::default(),
             collects: Notify::default(),
             damaged: Notify::default(),
+            scrubs: Notify::default(),
+            scrub: Cell::default(),
             room: Notify::default(),
             reported: Cell::new(state.durable()),
             state: RefCell::new(state),
@@ -93,12 +98,15 @@ impl Shell {
     pub(super) fn start_background(self: &Rc<Shell>) {
         let (preparing, flushing) = (self.clone(), self.clone());
         let (merging, counting) = (self.clone(), self.clone());
+        let scrubbing = self.clone();
         let spawn =
             |task: Pin<Box<dyn Future<Output = ()>>>| self.runtime.spawn(Queue::Background, task);
         spawn(Box::pin(async move { preparing.keep_preparing().await }));
         spawn(Box::pin(async move { flushing.keep_flushing().await }));
         spawn(Box::pin(async move { merging.keep_merging().await }));
         spawn(Box::pin(async move { counting.count_usage().await }));
+        let scrub = async move { scrubbing.keep_scrubbing().await };
+        self.runtime.spawn(Queue::Scrub, scrub);
     }
 
     /// A reader met a place that it could not read: what it answers.
@@ -147,6 +155,7 @@ impl Shell {
         let all = [&self.work, &self.segments, &self.flushes, &self.merges];
         all.into_iter().for_each(Notify::notify);
         self.collects.notify();
+        self.scrubs.notify();
         self.room.notify();
         self.settled.notify();
     }

@@ -2,6 +2,7 @@
 
 mod background;
 mod cold;
+mod scrub;
 
 use super::cache::{Cache, ValueName};
 use super::damage::{Damage, Report};

@@ -36,7 +36,7 @@ pub struct Gatherings {
     next: u64,
 }
 
-/// A client asks how this node is, or that all shards flush.
+/// A client asks how this node is, or that all shards flush, or look for rot.
 pub fn on_status(shard: &mut Shard, id: ConnectionId, request: &Request<'_>) {
     shard.more_work += limits::STATUS_WORK;
     let asker = shard.begin(ReplyTo::Connection(id), request);
@@ -64,10 +64,12 @@ pub fn on_asked(shard: &mut Shard, ticket: Ticket, request: &Request<'_>) {
 }
 
 fn own_row(shard: &Shard, op: Op) -> Value {
-    if op == Op::Flush
-        && let Some(store) = &shard.store
-    {
-        store.engine.flush();
+    if let Some(store) = &shard.store {
+        match op {
+            Op::Flush => store.engine.flush(),
+            Op::Scrub => store.engine.scrub(),
+            _ => {}
+        }
     }
     status::row(shard)
 }

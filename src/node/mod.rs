@@ -297,6 +297,9 @@ pub async fn run_inspected(
         memory_bytes: memory.engine_bytes,
         value_bytes_max: options.value_bytes_max,
         disk_bytes,
+        scrub_bytes_per_second: options
+            .scrub_bytes_per_second
+            .div_ceil(mailbox.shards().into()),
         sizes: options.sizes,
     };
     let shard = Shard::new(

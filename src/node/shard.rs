@@ -284,7 +284,7 @@ impl Shard {
         if in_flight >= limits::CONNECTION_REQUESTS_MAX {
             return self.reply_message(to, request.id, Status::Overloaded, TOO_MANY);
         }
-        if matches!(request.op, Op::Status | Op::Flush) {
+        if request.op.is_of_all_shards() {
             return gathering::on_status(self, id, request);
         }
         let key = self.key(request);

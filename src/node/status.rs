@@ -3,6 +3,7 @@
 use super::damage;
 use super::shard::Shard;
 use crate::base::histogram::{BOUNDS_US, Histogram};
+use crate::engine::Scrub;
 use crate::wire::message::{Op, Status};
 use serde_json::{Map, Value, json};
 use std::fmt::Debug;
@@ -41,9 +42,9 @@ impl Phase {
 
 /// Above every number of a status, and of an op.
 const STATUS_NUMBERS: usize = 64;
-const OP_NUMBERS: usize = 9;
+const OP_NUMBERS: usize = 10;
 /// A hello is answered at once.
-const TIMED: [Op; 7] = [
+const TIMED: [Op; 8] = [
     Op::Get,
     Op::Put,
     Op::Delete,
@@ -51,9 +52,10 @@ const TIMED: [Op; 7] = [
     Op::Keys,
     Op::Flush,
     Op::Explain,
+    Op::Scrub,
 ];
 const _: () = assert!((Status::OutcomeUnknown as usize) < STATUS_NUMBERS);
-const _: () = assert!((Op::Explain as usize) < OP_NUMBERS);
+const _: () = assert!((Op::Scrub as usize) < OP_NUMBERS);
 
 /// Since start.
 #[derive(Clone, Debug)]
@@ -274,11 +276,27 @@ pub fn row(shard: &Shard) -> Value {
         });
         row["log_write"] = histogram(&s.log_write);
         row["damage"] = damage::report(&store.engine.damage());
+        row["scrub"] = scrub(store.engine.scrubbed());
         if let Some(poisoned) = store.engine.poisoned() {
             row["poisoned"] = json!(poisoned.to_string());
         }
     }
     row
+}
+
+/// How far the look for rot is.
+fn scrub(scrub: Scrub) -> Value {
+    json!({
+        "running": u64::from(scrub.running),
+        "asked": u64::from(scrub.asked),
+        "bytes_done": scrub.bytes_done,
+        "bytes": scrub.bytes,
+        "bad": scrub.bad,
+        "bytes_read": scrub.bytes_read,
+        "passes": scrub.passes,
+        "completed_s": scrub.completed.0 / 1000,
+        "bad_at_last": scrub.bad_at_last,
+    })
 }
 
 /// Each under its name in lower case; those that never came too, so that nothing appears later.
@@ -328,6 +346,13 @@ pub fn report(shard: &Shard, rows: Vec<Value>) -> Value {
     });
     for row in &rows {
         add(&mut report, row);
+    }
+    // A point of time is no count: the node has been looked at since its last shard was.
+    let completed = rows
+        .iter()
+        .filter_map(|row| row["scrub"]["completed_s"].as_u64());
+    if let Some(oldest) = completed.min() {
+        report["scrub"]["completed_s"] = json!(oldest);
     }
     report["by_shard"] = Value::Array(rows);
     report

@@ -12,6 +12,7 @@ const CAUGHT_ELSEWHERE: &[Planted] = &[
     Planted::FreedUnread,
     Planted::ColdTailForgotten,
     Planted::QuarantineForgotten,
+    Planted::RotOverlooked,
     Planted::PreferenceOffByOne,
     Planted::RepeatedReplica,
     Planted::RepeatedOwner,

@@ -5,6 +5,8 @@ mod damage;
 mod faults;
 mod golden;
 mod histories;
+mod inspect;
+mod scrub;
 mod space;
 mod tables;
 
@@ -82,6 +84,7 @@ fn options() -> Options {
         memory_bytes: 2 * MIB,
         value_bytes_max: MIB / 4,
         disk_bytes: u64::MAX,
+        scrub_bytes_per_second: 0,
         sizes: Sizes::default(),
     }
 }
