@@ -251,6 +251,8 @@ pub const COLLECT_REST_MS_MAX: u64 = 50;
 /// Emptied segments that wait until the flips away from them stand in a table may take this part of what lives; then
 /// memory becomes a table for their sake.
 pub const COLLECT_HELD_PART: u64 = 32;
+/// Bytes of the name of a snapshot: a time and a number fit.
+pub const SNAPSHOT_NAME_BYTES_MAX: usize = 64;
 /// MiB a second that a node reads in the background to find what has rotted, unless set otherwise: 2.3 TiB in the seven
 /// days in which everything should be looked at once, and a hundredth of what a disk gives.
 pub const SCRUB_MIB_PER_SECOND_DEFAULT: u64 = 4;

@@ -21,6 +21,7 @@ mod put;
 mod rows;
 mod scrub;
 mod shards;
+mod snapshot;
 mod start;
 mod status;
 mod table;
@@ -88,6 +89,7 @@ enum Verb {
     Status(status::Status),
     Flush(flush::Flush),
     Scrub(scrub::Scrub),
+    Snapshot(snapshot::Snapshot),
     Inspect(inspect::Inspect),
     Cluster(cluster::ClusterVerb),
     Doctor(doctor::Doctor),
@@ -118,6 +120,7 @@ pub fn main() -> ExitCode {
         Verb::Status(verb) => verb.run(),
         Verb::Flush(verb) => verb.run(),
         Verb::Scrub(verb) => verb.run(),
+        Verb::Snapshot(verb) => verb.run(),
         Verb::Inspect(verb) => verb.run(),
         Verb::Cluster(verb) => verb.run(),
         Verb::Doctor(verb) => verb.run(),

@@ -16,7 +16,7 @@ Examples:
   armilla scrub                 begins it; 'armilla status' tells how far it is, and what is damaged
 
 A node does so by itself once a day, more slowly ('armilla start --help': --scrub-mib-per-second). It serves meanwhile.
-Exit codes: 0 all is whole (without --wait: begun), 3 it cannot be done, or the node cannot be reached, 5 there is damage.";
+Exit codes: 0 all is whole (without --wait: begun), 3 it cannot be done, or the node cannot be reached, 5 damage.";
 
 /// Between two looks at how far it is.
 const LOOK: Duration = Duration::from_millis(100);

@@ -50,7 +50,7 @@ fn lines(json: &str) -> String {
     let damage = report.remove("damage").unwrap_or_default();
     let scrub = report.remove("scrub").map(|scrub| scrubbed(&scrub));
     // For programs: too long for eyes.
-    for long in ["latency", "log_write", "replies_by"] {
+    for long in ["latency", "log_write", "replies_by", "snapshot"] {
         report.remove(long);
     }
     let mut text = String::new();

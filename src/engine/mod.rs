@@ -35,6 +35,7 @@ mod runs;
 mod scrub;
 mod scrub_progress;
 mod shell;
+mod snapshot;
 mod state;
 mod state_codec;
 pub mod table;
@@ -56,6 +57,7 @@ pub use log::segment::{
 pub use outcome::{AppendRefused, Lookup, OpenError, Poisoned, Unsure};
 pub use quarantine::name as quarantine_name;
 pub use scrub_progress::Scrub;
+pub use snapshot::{DIRECTORY as SNAPSHOT_DIRECTORY, Snapshot};
 use std::rc::Rc;
 pub use table::parse_name as parse_table_name;
 

@@ -2,9 +2,9 @@
 //! copy of it, and not when it is needed.
 //!
 //! Segments are read up to where nothing is written any more: groups follow each other without a gap, each record has
-//! its checksum, each value its hash, live or dead: asking the index what lives would cost more than hashing all. Tables
-//! are read block by block, and what stands behind the blocks. What fails is read a second time, and then noted as if a
-//! reader had met it.
+//! its checksum, each value its hash, live or dead: asking the index what lives would cost more than hashing all.
+//! Tables are read block by block, and what stands behind the blocks. What fails is read a second time, and then noted
+//! as if a reader had met it.
 //!
 //! Nothing is kept in the cache. A file that is given back meanwhile is no damage: whether it is still named is asked
 //! before anything is noted. It is not held for longer than one segment takes.

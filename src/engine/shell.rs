@@ -11,6 +11,7 @@ use super::manifest::{Manifest, Sealed};
 use super::manifest_codec::Edit;
 use super::outcome::{AppendRefused, Lookup, Poisoned, Unsure};
 use super::run_writer::Cause;
+use super::snapshot::Snapshot;
 use super::state::{Purpose, State};
 use super::table::TableId;
 use super::{DamageReport, Engine, Scrub, Statistics};
@@ -57,6 +58,7 @@ pub(super) struct Shell {
     /// Wakes the task that looks for rot.
     pub(super) scrubs: Notify,
     pub(super) scrub: Cell<Scrub>,
+    pub(super) snapshot: RefCell<Snapshot>,
     /// Wakes what waits for the disk to have room.
     pub(super) room: Notify,
     /// Wakes `close`.
@@ -82,6 +84,7 @@ impl Shell {
             damaged: Notify::default(),
             scrubs: Notify::default(),
             scrub: Cell::default(),
+            snapshot: RefCell::default(),
             room: Notify::default(),
             reported: Cell::new(state.durable()),
             state: RefCell::new(state),

@@ -3,6 +3,7 @@
 mod background;
 mod cold;
 mod scrub;
+mod snapshot;
 
 use super::cache::{Cache, ValueName};
 use super::damage::{Damage, Report};

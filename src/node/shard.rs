@@ -64,6 +64,8 @@ pub struct Shard {
     pub request_limits: RequestLimits,
     pub store: Option<Store>,
     pub phase: Phase,
+    /// Its data directory.
+    pub data: String,
     /// Replay: bytes done, bytes in all.
     pub replayed: (u64, u64),
     pub waiters: Waiters,
@@ -156,6 +158,7 @@ impl Shard {
             own: ShardId(mailbox.shard()),
             mailbox,
             identity: identity.clone(),
+            data: options.data.display().to_string(),
             ports: ports.clone(),
             request_limits: RequestLimits {
                 value_bytes_max: options.value_bytes_max,

@@ -3,7 +3,7 @@
 use super::damage;
 use super::shard::Shard;
 use crate::base::histogram::{BOUNDS_US, Histogram};
-use crate::engine::Scrub;
+use crate::engine::{Scrub, Snapshot};
 use crate::wire::message::{Op, Status};
 use serde_json::{Map, Value, json};
 use std::fmt::Debug;
@@ -42,9 +42,9 @@ impl Phase {
 
 /// Above every number of a status, and of an op.
 const STATUS_NUMBERS: usize = 64;
-const OP_NUMBERS: usize = 10;
+const OP_NUMBERS: usize = 11;
 /// A hello is answered at once.
-const TIMED: [Op; 8] = [
+const TIMED: [Op; 9] = [
     Op::Get,
     Op::Put,
     Op::Delete,
@@ -53,9 +53,10 @@ const TIMED: [Op; 8] = [
     Op::Flush,
     Op::Explain,
     Op::Scrub,
+    Op::Snapshot,
 ];
 const _: () = assert!((Status::OutcomeUnknown as usize) < STATUS_NUMBERS);
-const _: () = assert!((Op::Scrub as usize) < OP_NUMBERS);
+const _: () = assert!((Op::Snapshot as usize) < OP_NUMBERS);
 
 /// Since start.
 #[derive(Clone, Debug)]
@@ -276,12 +277,23 @@ pub fn row(shard: &Shard) -> Value {
         });
         row["log_write"] = histogram(&s.log_write);
         row["damage"] = damage::report(&store.engine.damage());
+        row["snapshot"] = snapshot(&store.engine.snapshotted());
         row["scrub"] = scrub(store.engine.scrubbed());
         if let Some(poisoned) = store.engine.poisoned() {
             row["poisoned"] = json!(poisoned.to_string());
         }
     }
     row
+}
+
+/// What has become of the last snapshot.
+fn snapshot(snapshot: &Snapshot) -> Value {
+    json!({
+        "name": snapshot.name,
+        "running": u64::from(snapshot.running),
+        "failed": u64::from(snapshot.error.is_some()),
+        "errors": Vec::from_iter(&snapshot.error),
+    })
 }
 
 /// How far the look for rot is.
@@ -342,6 +354,7 @@ pub fn report(shard: &Shard, rows: Vec<Value>) -> Value {
         "shards": shard.identity.shards,
         "listen": shard.ports.base.to_string(),
         "ring": ring(shard),
+        "data": shard.data,
         "admin": shard.ports.admin.map(|a| a.to_string()),
     });
     for row in &rows {

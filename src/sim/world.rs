@@ -134,7 +134,7 @@ impl World {
             },
             connections_max: limits::CONNECTIONS_MAX,
             disk_bytes: None,
-            // In every other world all is looked at beside the work; so fast that a pass ends, so slow that much changes.
+            // In every other world all is looked at beside the work: a pass ends, and much changes meanwhile.
             scrub_bytes_per_second: match Rng::stream(plan.seed, "scrub", 0).chance(0.5) {
                 true => MIB as u64,
                 false => 0,

@@ -21,10 +21,13 @@ pub enum Op {
     Explain = 8,
     /// Look now for what has rotted on the disk; answered at once, as `Status` is.
     Scrub = 9,
+    /// Make an image of the node beside its files, in a directory whose name is the key; answered at once, as `Status`
+    /// is.
+    Snapshot = 10,
 }
 
 impl Op {
-    pub const ALL: [Op; 9] = [
+    pub const ALL: [Op; 10] = [
         Op::Hello,
         Op::Get,
         Op::Put,
@@ -34,6 +37,7 @@ impl Op {
         Op::Flush,
         Op::Explain,
         Op::Scrub,
+        Op::Snapshot,
     ];
 
     pub fn from_wire(number: u8) -> Option<Op> {
@@ -47,7 +51,7 @@ impl Op {
 
     /// Whether each shard of a node does its part of it, and tells its state.
     pub fn is_of_all_shards(self) -> bool {
-        matches!(self, Op::Status | Op::Flush | Op::Scrub)
+        matches!(self, Op::Status | Op::Flush | Op::Scrub | Op::Snapshot)
     }
 
     /// Whether an answer that never came leaves open what is stored.

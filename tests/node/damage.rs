@@ -1,6 +1,6 @@
 //! Bytes that a disk has spoilt, in the files of a real node: errors, told and listed, and never forgotten.
 
-use crate::harness::{Node, Scratch, alone, code, cpus, eventually, report, text};
+use crate::harness::{Node, Scratch, alone, armilla, code, cpus, eventually, report, text};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
@@ -131,7 +131,11 @@ fn scrub_finds_what_nobody_reads() {
     assert_eq!(code(&node.run(&["get", "k7"])), 0);
     // Whoever looks at the file finds the place too.
     let file = data.join(place["file"].as_str().unwrap());
-    let looked = node.run(&["inspect", "log", file.to_str().unwrap(), "--output", "json"]);
+    let looked = armilla()
+        .args(["inspect", "log", "--output", "json"])
+        .arg(file)
+        .output()
+        .unwrap();
     assert_eq!(code(&looked), 5);
     assert!(text(&looked.stdout).contains("\"kind\":\"damage\""));
 }

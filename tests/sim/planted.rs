@@ -13,6 +13,7 @@ const CAUGHT_ELSEWHERE: &[Planted] = &[
     Planted::ColdTailForgotten,
     Planted::QuarantineForgotten,
     Planted::RotOverlooked,
+    Planted::SnapshotWithoutTail,
     Planted::PreferenceOffByOne,
     Planted::RepeatedReplica,
     Planted::RepeatedOwner,

@@ -21,8 +21,8 @@ Examples:
   armilla inspect table armilla-data/table/0000000000.table --entries --output json | jq 'select(.kind == \"entry\")'
   armilla inspect manifest armilla-data/shard-000.manifest-1
 
-Reads one file and writes nothing: a node may run on it, and it may be a copy that lies anywhere. What is damaged is told
-with its place, and the rest is shown. --output json prints an object a line; its 'kind' says what it is of.
+Reads one file and writes nothing: a node may run on it, and it may be a copy that lies anywhere. What is damaged is
+told with its place, and the rest is shown. --output json prints an object a line; its 'kind' says what it is of.
 Exit codes: 0 all of it is whole, 3 it cannot be read at all, 5 something in it is damaged.";
 
 /// Tell what is in a file of a data directory, and whether it is whole

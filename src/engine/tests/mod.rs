@@ -7,6 +7,7 @@ mod golden;
 mod histories;
 mod inspect;
 mod scrub;
+mod snapshot;
 mod space;
 mod tables;
 

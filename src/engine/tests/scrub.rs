@@ -18,6 +18,37 @@ async fn pass(runtime: &Runtime, engine: &Engine) -> Scrub {
     engine.scrubbed()
 }
 
+/// Keys of no ledger: so many that a table has blocks.
+const MANY: u32 = 400;
+
+fn many(name: &[u8; 4]) -> KeyRef<'_> {
+    KeyRef {
+        position: Position::of(BUCKET, name),
+        bucket: BUCKET,
+        key: name,
+    }
+}
+
+/// A value that stands in the entry.
+fn append_short(engine: &Engine, key: KeyRef<'_>) -> Result<GroupNumber, AppendRefused> {
+    let (new, operation) = (dot(u64::MAX / 2, 1), OperationId(1));
+    let mut object = Object {
+        vector: VersionVector::default(),
+        siblings: Vec::new(),
+    };
+    object.vector.add(new);
+    object.siblings.push(Sibling {
+        dot: new,
+        operation,
+        kind: Kind::Value,
+        written: UnixMillis(1),
+        expires: UnixMillis(0),
+        value_hash: value_hash(key.bucket, key.key, new, operation, b"short"),
+        value: crate::engine::NewValue::Put(b"short"),
+    });
+    engine.append(key, None, object, None, UnixMillis(0))
+}
+
 /// An engine with segments, cold ones too, and tables, and nothing on its way.
 async fn filled(runtime: &Runtime, ledger: &SharedLedger) -> Engine {
     let engine = begin(runtime, ledger, options_of(ledger)).await;
@@ -26,6 +57,13 @@ async fn filled(runtime: &Runtime, ledger: &SharedLedger) -> Engine {
     collect(runtime, &engine).await;
     engine.flush();
     runtime.sleep(Duration::from_millis(500)).await;
+    for name in (0..MANY).map(u32::to_be_bytes) {
+        while append_short(&engine, many(&name)).is_err() {
+            runtime.sleep(Duration::from_millis(5)).await;
+        }
+    }
+    engine.flush();
+    runtime.sleep(Duration::from_secs(2)).await;
     engine
 }
 
@@ -95,7 +133,7 @@ fn every_page_that_is_spoiled_is_found() {
             }
         }
         assert!(
-            tried.iter().all(|&count| count > 50),
+            tried.iter().all(|&count| count > 15),
             "{tried:?} prove nothing"
         );
         assert_eq!(pass(&runtime, &engine).await.bad_at_last, 0);
@@ -104,15 +142,25 @@ fn every_page_that_is_spoiled_is_found() {
 }
 
 /// Spoils a page of a file of a kind: it is found, noted once, and the rest is served.
-fn found_and_noted(kind: &str, page: u64, how: u64) {
+fn found_and_noted(kind: &'static str, page: u64, how: u64) {
     let (_simulation, machine, ledger) = tiny_world(42);
     let at = machine.clone();
     let life = machine.run(|runtime| async move {
         let engine = filled(&runtime, &ledger).await;
         let files = scrubbed_files(&engine).into_iter();
-        let mut files = files.filter(|(path, pages)| path.ends_with(kind) && *pages > page + 1);
-        let (path, _) = files.next().expect("there is one");
+        let files = files.filter(|(path, pages)| path.ends_with(kind) && *pages > page + 1);
+        // Of tables the one with the oldest entries.
+        let (path, _) = files.last().expect("there is one");
         let whole = at.file_bytes(&path).expect("it is there");
+        // The first one from there on that is not the same when it is spoiled.
+        let mut page = page;
+        let is_same = |page: u64| {
+            let from = page as usize * PAGE_BYTES;
+            how < 4 && spoiled(&whole, page, how) == whole[from..from + PAGE_BYTES]
+        };
+        while is_same(page) {
+            page += 1;
+        }
         let offset = page * PAGE_BYTES as u64;
         match how {
             4 => assert!(at.kill_page(&path, page)),
@@ -141,16 +189,12 @@ fn found_and_noted(kind: &str, page: u64, how: u64) {
         let tells = |news: &News| matches!(news, News::Unreadable(bad) if bad.spot == spot);
         assert!(told.len() == 1 && tells(&told[0]), "{told:?}");
         let mut served = 0;
-        for name in 0..KEYS as u8 {
-            if let Lookup::Found(entry) = lookup(&engine, name).await {
-                for sibling in &entry.object.siblings {
-                    let (key, dot) = (key(&name), sibling.dot);
-                    let read = engine.read_value(key, dot, &sibling.value).await;
-                    served += u64::from(read.is_ok());
-                }
-            }
+        for name in (0..MANY).map(u32::to_be_bytes) {
+            let found = engine.lookup_slow(many(&name)).await;
+            served += u32::from(matches!(found, Lookup::Found(_)));
         }
-        assert!(served >= 5, "{served} keys are served");
+        // One block holds some seventy.
+        assert!(served > MANY - 100, "{served} keys are served");
         quarantine::name(spot)
     });
     let note = format!("data/{}", life.expect("nothing ends it"));
@@ -175,7 +219,7 @@ fn an_error_that_passes_is_not_noted() {
         let before = at.io_count();
         pass(&runtime, &engine).await;
         let reads = at.io_count() - before;
-        assert!(reads > 10, "{reads} reads prove nothing");
+        assert!(reads > 6, "{reads} reads prove nothing");
         for nth in 1..=reads {
             at.fail_io(at.io_count() + nth, DiskCause::Os(5));
             let scrub = pass(&runtime, &engine).await;

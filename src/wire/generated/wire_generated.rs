@@ -13,10 +13,10 @@ pub mod wire {
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_OP: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_OP: u8 = 9;
+pub const ENUM_MAX_OP: u8 = 10;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_OP: [Op; 10] = [
+pub const ENUM_VALUES_OP: [Op; 11] = [
   Op::Missing,
   Op::Hello,
   Op::Get,
@@ -27,6 +27,7 @@ pub const ENUM_VALUES_OP: [Op; 10] = [
   Op::Flush,
   Op::Explain,
   Op::Scrub,
+  Op::Snapshot,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -44,9 +45,10 @@ impl Op {
   pub const Flush: Self = Self(7);
   pub const Explain: Self = Self(8);
   pub const Scrub: Self = Self(9);
+  pub const Snapshot: Self = Self(10);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 9;
+  pub const ENUM_MAX: u8 = 10;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::Missing,
     Self::Hello,
@@ -58,6 +60,7 @@ impl Op {
     Self::Flush,
     Self::Explain,
     Self::Scrub,
+    Self::Snapshot,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -72,6 +75,7 @@ impl Op {
       Self::Flush => Some("Flush"),
       Self::Explain => Some("Explain"),
       Self::Scrub => Some("Scrub"),
+      Self::Snapshot => Some("Snapshot"),
       _ => None,
     }
   }

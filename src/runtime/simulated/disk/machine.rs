@@ -184,6 +184,7 @@ impl MachineDisk {
             | Op::Create { .. }
             | Op::OpenFresh { .. }
             | Op::Rename { .. }
+            | Op::Link { .. }
             | Op::Remove { .. }
             | Op::List { .. }
             | Op::SyncDir { .. } => self.execute_name(op, process),
@@ -228,6 +229,15 @@ impl MachineDisk {
                 if from != to {
                     self.names.rename(&from, &to);
                 }
+                Ok(Done::Nothing)
+            }
+            Op::Link { from, to } => {
+                let inode = self.file(&from)?;
+                self.dir(parent(&to))?;
+                if self.names.get(&to).is_some() {
+                    return Err(DiskCause::Exists);
+                }
+                self.names.link(&to, Node::File(inode));
                 Ok(Done::Nothing)
             }
             Op::Remove { path } => {
