@@ -12,12 +12,22 @@ pub const VALUE_BYTES_DEFAULT: usize = MIB;
 pub const VALUE_BYTES_MAX: usize = 16 * MIB;
 /// The siblings of a key may hold this many times the value limit together; a put that resolves is never refused.
 pub const SIBLINGS_VALUE_RATIO: usize = 4;
-/// Siblings of one key.
+/// Siblings of one key at which its coordinator mints no further one.
 pub const SIBLINGS_MAX: usize = 128;
-/// Entries of a version vector that is accepted from bytes.
+/// Siblings that a join may bring together: each replica may have come to its limit before it heard of the others, and
+/// what each of them has acked must not be refused by the rest.
+pub const SIBLINGS_JOINED_MAX: usize = REPLICAS_MAX as usize * SIBLINGS_MAX;
+/// Bytes of the values that a join may bring together, for the same reason.
+pub const JOINED_VALUE_BYTES_MAX: usize =
+    REPLICAS_MAX as usize * SIBLINGS_VALUE_RATIO * VALUE_BYTES_MAX;
+/// Entries of a version vector at which a coordinator mints for no further actor.
 pub const VECTOR_ENTRIES_MAX: usize = 1024;
+/// Entries of a version vector that a join may bring together, and that is accepted from bytes. Actors are made by
+/// starts and by what memory forgets, not by clients: that replicas which do not hear of each other begin so many for
+/// one key takes hundreds of starts of each.
+pub const VECTOR_ENTRIES_JOINED_MAX: usize = 2 * VECTOR_ENTRIES_MAX;
 /// Bytes of a context token: a full vector (8 incarnation, 5 birth, 10 counter), and the envelope.
-pub const CONTEXT_BYTES_MAX: usize = VECTOR_ENTRIES_MAX * 23 + 64;
+pub const CONTEXT_BYTES_MAX: usize = VECTOR_ENTRIES_JOINED_MAX * 23 + 64;
 
 /// Room in a frame for all that is not the value.
 pub const FRAME_OVERHEAD_BYTES_MAX: usize = 64 * KIB;
@@ -27,9 +37,13 @@ pub const FRAME_PREFIX_BYTES: usize = 4;
 pub const FRAME_BYTES_MIN: usize = 12;
 /// Bytes of a request frame that no setting exceeds.
 pub const REQUEST_FRAME_BYTES_MAX: usize = VALUE_BYTES_MAX + FRAME_OVERHEAD_BYTES_MAX;
-/// Bytes of a response frame that no setting exceeds: all siblings of a key.
-pub const RESPONSE_FRAME_BYTES_MAX: usize =
-    SIBLINGS_VALUE_RATIO * VALUE_BYTES_MAX + VALUE_BYTES_MAX + FRAME_OVERHEAD_BYTES_MAX;
+/// Bytes of a frame that a sibling takes beside its value: dot, operation, times, hash, and what the table of its
+/// fields needs.
+pub const SIBLING_FRAME_BYTES_MAX: usize = 192;
+/// Bytes of a response frame that no setting exceeds: all siblings of a key, and their context.
+pub const RESPONSE_FRAME_BYTES_MAX: usize = JOINED_VALUE_BYTES_MAX
+    + SIBLINGS_JOINED_MAX * SIBLING_FRAME_BYTES_MAX
+    + FRAME_OVERHEAD_BYTES_MAX;
 
 /// Bytes of a frame between nodes: a whole object, or a client's whole frame, and what stands around it.
 pub const PEER_FRAME_BYTES_MAX: usize = RESPONSE_FRAME_BYTES_MAX + FRAME_OVERHEAD_BYTES_MAX;
@@ -114,6 +128,9 @@ pub const HEDGE_MS: u64 = 40;
 pub const FLIGHTS_MAX: usize = 16 * 1024;
 /// Gets of a shard that bring other replicas up to date after their reply; beyond it that is left to later gets.
 pub const REPAIRS_MAX: usize = 64;
+/// Milliseconds until a key is mended again by itself whose values could not be read: two replicas that find the same
+/// value bad would ask each other without end.
+pub const MEND_PAUSE_MS: u64 = 10_000;
 /// Keys of a page that a node that fills asks for, and how many of them it takes at a time.
 pub const FILL_PAGE_KEYS: usize = 1024;
 pub const FILL_KEYS_AT_ONCE: usize = 64;
@@ -121,6 +138,8 @@ pub const FILL_KEYS_AT_ONCE: usize = 64;
 pub const FILL_RETRY_MS: u64 = 250;
 /// Ballots of one proposal of the next ring; whoever wishes for it asks again.
 pub const BALLOTS_MAX: usize = 8;
+/// Characters of a join token: 64 bits if each is a hex digit, which nobody tries all of.
+pub const JOIN_TOKEN_CHARACTERS_MIN: usize = 16;
 /// Milliseconds between two rounds in which a node without a ring asks the others for one.
 pub const FORMATION_ASK_MS: u64 = 100;
 /// Milliseconds between two tellings of which nodes are waited for.
@@ -193,7 +212,7 @@ pub const TABLE_ENTRIES_MAX: u64 = 1 << 20;
 /// and a million entries of common size fit.
 pub const TABLE_BYTES_MAX: u64 = 256 * MIB as u64;
 /// Pages of the block of the largest entry: every sibling, the largest vector, the largest key.
-pub const TABLE_BLOCK_PAGES_MAX: usize = 16;
+pub const TABLE_BLOCK_PAGES_MAX: usize = 56;
 /// Bytes of one write of a table that is being built.
 pub const TABLE_WRITE_BYTES: usize = 256 * KIB;
 /// Bytes that a scan or a merge reads ahead of itself in one table; a merge of twenty tables holds a few MiB.
@@ -307,6 +326,7 @@ pub const RING_BYTES_MAX: usize = MEMBERS_MAX * (16 + 19 + 3 + 3 + 1 + ZONE_BYTE
     + 64;
 
 const _: () = assert!(VALUE_BYTES_DEFAULT <= VALUE_BYTES_MAX);
+const _: () = assert!(CONTEXT_BYTES_MAX + KEY_BYTES_MAX < FRAME_OVERHEAD_BYTES_MAX);
 const _: () = assert!(
     REQUEST_FRAME_BYTES_MAX
         >= VALUE_BYTES_MAX + KEY_BYTES_MAX + CONTEXT_BYTES_MAX + BUCKET_BYTES_MAX
@@ -317,7 +337,7 @@ const _: () = assert!(SEGMENT_BYTES_MIN >= 2 * VALUE_BYTES_DEFAULT);
 const _: () = assert!(GROUP_BYTES_MAX <= SEGMENT_BYTES_MIN / 2);
 const _: () = assert!(BULK_READ_BYTES_MAX.is_multiple_of(PAGE_BYTES));
 const _: () = assert!(TABLE_WRITE_BYTES.is_multiple_of(PAGE_BYTES));
-const _: () = assert!(TABLE_READ_AHEAD_BYTES >= TABLE_BLOCK_PAGES_MAX * PAGE_BYTES);
+const _: () = assert!(TABLE_BLOCK_PAGES_MAX * PAGE_BYTES <= BULK_READ_BYTES_MAX);
 const _: () = assert!(TABLE_READ_AHEAD_BYTES <= BULK_READ_BYTES_MAX);
 const _: () = assert!(LOG_ARCS.is_power_of_two() && SHARDS_MAX <= LOG_ARCS);
 const _: () = assert!(LOG_WAITING_BYTES_MAX >= 2 * GROUP_BYTES_MAX);

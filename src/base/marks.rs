@@ -71,8 +71,14 @@ marks! {
     FoundInTable,
     /// Runs of tables became one.
     Merged,
-    /// Runs were left as they are because a block of them cannot be read.
+    /// A run was left as it is because a block of it cannot be read.
     MergeUnreadable,
+    /// A cold segment whose first group a crash had torn was given back by the start.
+    ColdTornAway,
+    /// The disk had no room for a merge.
+    MergeTooLarge,
+    /// The count of what lives went on behind a block that cannot be read.
+    CountSkipped,
     /// A segment was given back.
     SegmentCollected,
     /// A segment was left alone because something in it cannot be read.
@@ -89,6 +95,14 @@ marks! {
     FreeWaited,
     /// Puts were slowed because collection had fallen behind.
     Braked,
+    /// A get was answered with a value of another replica, because the own one could not be read.
+    ValueFetched,
+    /// A value that could not be read was written anew, as another replica has it.
+    ValueMended,
+    /// A join was refused, because the key would have more than can be stored.
+    JoinTooLarge,
+    /// A join whose values do not fit one record was stored, each value in a record of its own.
+    StoredApart,
     /// A read met a value that had moved.
     ValueMoved,
     /// A replica joined the state of another one into its own.
@@ -121,6 +135,8 @@ marks! {
     RingLearned,
     /// A node that joined a ring holds all of its keys.
     RingFilled,
+    /// A node that asked for a ring was turned away at the gate.
+    JoinRefused,
     /// A link was given up because it had fallen silent.
     LinkSilent,
 }

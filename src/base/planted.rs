@@ -90,6 +90,8 @@ table! {
         "An entry names a copy that is not on the medium yet.";
     ColdTailForgotten, "DESIGN 4 recovery",
         "A start takes the end of a cold segment from the manifest, though copies behind it are named by the log.";
+    ApartNotPinned, "DESIGN 4 collection: free",
+        "Collection takes a segment for dead whose values wait for their entry.";
     QuarantineForgotten, "DESIGN 4 data directory",
         "A restart forgets what could not be read.";
     RotOverlooked, "RELIABILITY 2.2 scrub",

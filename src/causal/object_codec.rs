@@ -25,7 +25,7 @@ pub fn encode<'v, V: 'v>(
     value: impl Fn(&'v V) -> Given<'v>,
     out: &mut Vec<u8>,
 ) {
-    assert!(object.siblings.len() <= limits::SIBLINGS_MAX);
+    assert!(object.siblings.len() <= limits::SIBLINGS_JOINED_MAX);
     object.vector.encode(out);
     varint::encode(object.siblings.len() as u64, out);
     for sibling in &object.siblings {
@@ -44,7 +44,7 @@ pub fn decode(bytes: &[u8]) -> Option<Object<Given<'_>>> {
     let mut rest = bytes;
     let vector = VersionVector::decode(&mut rest)?;
     let count = varint::decode_u32(&mut rest)? as usize;
-    if count > limits::SIBLINGS_MAX {
+    if count > limits::SIBLINGS_JOINED_MAX {
         return None;
     }
     let mut siblings = Vec::with_capacity(count);

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Actors ascend strictly (by incarnation, then birth), counters are at least 1, there are at most
-//! `limits::VECTOR_ENTRIES_MAX` entries. One vector has one encoding. Golden vectors:
+//! `limits::VECTOR_ENTRIES_JOINED_MAX` entries. One vector has one encoding. Golden vectors:
 //! `schema/vectors/version_vector.json`.
 
 use super::dot::{Actor, Dot, Incarnation};
@@ -77,7 +77,7 @@ impl VersionVector {
     /// Whether it has an encoding. Joining can make a vector that has none: refuse the write before
     /// it is stored or sent.
     pub fn fits(&self) -> bool {
-        self.entries.len() <= limits::VECTOR_ENTRIES_MAX
+        self.entries.len() <= limits::VECTOR_ENTRIES_JOINED_MAX
     }
 
     /// Appends the final encoding. The vector fits.
@@ -96,7 +96,7 @@ impl VersionVector {
         let mut rest = *bytes;
         let count = varint::decode_u32(&mut rest)? as usize;
         // Bounds what is allocated by what has come.
-        if count > limits::VECTOR_ENTRIES_MAX || count > rest.len() / DOT_BYTES_MIN {
+        if count > limits::VECTOR_ENTRIES_JOINED_MAX || count > rest.len() / DOT_BYTES_MIN {
             return None;
         }
         let mut entries: Vec<(Actor, u64)> = Vec::with_capacity(count);

@@ -156,6 +156,8 @@ fn sample(setting: &Arg) -> String {
         Some("ADDR:PORT,..") => "127.0.0.1:7700,127.0.0.2:7700,127.0.0.3:7700".to_owned(),
         Some("SIZE") => "100GiB".to_owned(),
         Some("LIST") => "0".to_owned(),
+        Some("FILE") => "/etc/armilla.token".to_owned(),
+        Some("TOKEN") => "what openssl rand -hex 16 prints".to_owned(),
         _ => String::new(),
     }
 }

@@ -14,6 +14,7 @@ mod flush;
 mod get;
 mod import;
 mod inspect;
+mod join_token;
 mod layers;
 mod node;
 mod progress;
@@ -63,6 +64,7 @@ Examples:
   armilla cluster up -n 3            run a ring of three nodes on this machine
   armilla put city Riga --w 3 -v     store it on three of them, and see the receipt
   armilla explain city               see which nodes hold a key, and what each has
+  armilla join-token                 print what a new node must know to join the ring
   armilla doctor                     see whether a node can run here
   armilla config example             print a file for 'armilla start --config'
 
@@ -91,6 +93,7 @@ enum Verb {
     Scrub(scrub::Scrub),
     Snapshot(snapshot::Snapshot),
     Inspect(inspect::Inspect),
+    JoinToken(join_token::JoinTokenVerb),
     Cluster(cluster::ClusterVerb),
     Doctor(doctor::Doctor),
     Config(config::Config),
@@ -122,6 +125,7 @@ pub fn main() -> ExitCode {
         Verb::Scrub(verb) => verb.run(),
         Verb::Snapshot(verb) => verb.run(),
         Verb::Inspect(verb) => verb.run(),
+        Verb::JoinToken(verb) => verb.run(),
         Verb::Cluster(verb) => verb.run(),
         Verb::Doctor(verb) => verb.run(),
         Verb::Config(verb) => verb.run(&layers),

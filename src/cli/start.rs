@@ -1,6 +1,6 @@
 //! `armilla start`: checks the machine, starts the shards, hands what happens to the log.
 
-use super::{Exit, layers, shards};
+use super::{Exit, join_token, layers, shards};
 use crate::base::limits;
 use crate::base::units::{HumanBytes, MIB, Size};
 use crate::engine::Recovery;
@@ -29,6 +29,7 @@ fn connections_max(open_files: u64, shards: usize) -> usize {
   armilla start --data /var/lib/armilla --memory 4GiB --cores 0,1
   armilla start --listen 10.0.0.5:7700 --insecure
   armilla start --listen 127.0.0.2:7700 --join 127.0.0.1:7700,127.0.0.2:7700,127.0.0.3:7700
+  armilla start --listen 10.0.0.6:7700 --insecure --join 10.0.0.5:7700 --join-token-file token
   armilla start --config /etc/armilla.toml --log debug
 
 A shard runs on each core; how many there are is fixed when the data directory is made. Any of them answers any key.
@@ -55,6 +56,19 @@ pub struct Start {
         env = "ARMILLA_JOIN"
     )]
     pub join: Vec<SocketAddr>,
+    /// What a node must know to join: 16 characters or more, the same on all nodes of a new ring; for a ring that is
+    /// there what 'armilla join-token' prints. Other users of the machine see arguments: prefer --join-token-file
+    /// [default: none, which is enough among 127.0.0.0/8]
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "ARMILLA_JOIN_TOKEN",
+        hide_env_values = true
+    )]
+    pub join_token: Option<String>,
+    /// File that holds the join token [default: none]
+    #[arg(long, value_name = "FILE", env = "ARMILLA_JOIN_TOKEN_FILE")]
+    pub join_token_file: Option<PathBuf>,
     /// Address and base port that other nodes connect to [default: the listen address]
     #[arg(long, value_name = "ADDR:PORT", env = "ARMILLA_ADVERTISE")]
     pub advertise: Option<SocketAddr>,
@@ -211,6 +225,7 @@ impl Start {
             }
             "value_limit" => Some(sized(self.value_limit)),
             "disk" => self.disk.map(sized),
+            "join_token" => self.join_token.as_ref().map(|_| "(not shown)".to_owned()),
             "admin" => {
                 let admin = self.admin.unwrap_or_else(|| admin_address(self.listen));
                 Some(admin.to_string())
@@ -357,6 +372,10 @@ fn options(start: &Start) -> Result<Options, String> {
         admin: Some(start.admin.unwrap_or_else(|| admin_address(start.listen))),
         advertise: start.advertise,
         join: start.join.clone(),
+        join_token: join_token::given(
+            start.join_token.as_deref(),
+            start.join_token_file.as_deref(),
+        )?,
         data: absolute(&start.data),
         memory_bytes: memory_bytes as usize,
         sizes: Default::default(),

@@ -119,10 +119,6 @@ fn damaged(damage: &Value) -> String {
     }
     for (name, what) in [
         (
-            "collection_stopped",
-            "shard(s) collect nothing: what lives cannot be counted",
-        ),
-        (
             "runs_stuck",
             "run(s) of tables are not merged until a restart",
         ),

@@ -20,14 +20,16 @@ use super::outcome::{AppendRefused, OpenError};
 use super::shell::Shell;
 use super::usage;
 use super::{Engine, directory};
-use crate::base::limits::{INLINE_VALUE_BYTES_MAX, PAGE_BYTES, SCAN_BATCH_ENTRIES};
+use crate::base::limits::{INLINE_VALUE_BYTES_MAX, LOG_ARCS, PAGE_BYTES, SCAN_BATCH_ENTRIES};
 use crate::base::marks::mark;
 use crate::base::planted::planted;
 use crate::causal::dot::Dot;
 use crate::causal::object::Object;
 use crate::causal::value_hash::value_hash;
+use crate::ring::position::Position;
 use crate::runtime::disk::{DiskError, Persist};
 use crate::runtime::time::timeout;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -90,6 +92,9 @@ pub enum Stuck {
     )]
     TooLarge,
 }
+
+/// Positions of an arc of the log.
+const ARC_POSITIONS: u64 = u64::MAX / LOG_ARCS as u64 + 1;
 
 impl From<DiskError> for Stuck {
     fn from(error: DiskError) -> Stuck {
@@ -220,25 +225,48 @@ impl Copied {
     }
 }
 
+/// The place before the arc that follows the one behind `after`; `None`: there is none.
+fn next_arc(after: Option<&Key>) -> Option<Key> {
+    let first = after.map_or(Some(0), |key| key.position.0.checked_add(1))?;
+    let next = record::arc(Position(first)) as u64 + 1;
+    Key::last_before(Position(next.checked_mul(ARC_POSITIONS)?))
+}
+
 impl Shell {
-    /// Counts what lives in each segment, once after a start.
+    /// Counts what lives in each segment, once after a start. Where a block cannot be read, the keys of its arc are not
+    /// counted: a segment that seems emptier than it is will be left alone when it comes to the copies.
     pub(super) async fn count_usage(&self) {
         let mut after: Option<Key> = None;
+        let mut limit = SCAN_BATCH_ENTRIES;
         while self.serves() && !self.state.borrow().is_counted() {
-            let Ok(batch) = self.scan(after.as_ref(), SCAN_BATCH_ENTRIES).await else {
-                // A block cannot be read: nothing is collected in this life.
-                self.state.borrow_mut().damage().on_collection_stopped();
-                self.damaged.notify();
-                return;
+            let (batch, upto) = match self.scan(after.as_ref(), limit).await {
+                Ok(batch) if batch.len() < limit => (batch, None),
+                Ok(batch) => {
+                    let upto = batch.last().map(|(key, _)| key.clone());
+                    (batch, upto)
+                }
+                // One by one up to the bad block.
+                Err(_) if limit > 1 => {
+                    limit = 1;
+                    continue;
+                }
+                Err(_) => {
+                    mark!(CountSkipped);
+                    limit = SCAN_BATCH_ENTRIES;
+                    (Vec::new(), next_arc(after.as_ref()))
+                }
             };
-            let last = batch.last().map(|(key, _)| key.clone());
-            let full = batch.len() == SCAN_BATCH_ENTRIES;
+            let mut batch: BTreeMap<Key, Rc<Entry>> = batch.into_iter().collect();
+            let mut state = self.state.borrow_mut();
+            // What was written while the batch was read.
+            let written = state.scan_memory(after.as_ref(), 2 * SCAN_BATCH_ENTRIES);
+            let within = |key: &Key| upto.as_ref().is_none_or(|upto| key <= upto);
+            batch.extend(written.into_iter().filter(|(key, _)| within(key)));
             let objects = batch
                 .iter()
                 .map(|(key, entry)| (key.as_ref(), &*entry.object));
-            let upto = last.clone().filter(|_| full);
-            self.state.borrow_mut().usage().on_counted(objects, upto);
-            after = last;
+            state.usage().on_counted(objects, upto.clone());
+            after = upto;
         }
         self.collects.notify();
     }
@@ -265,7 +293,7 @@ impl Shell {
         let edits = segments.iter().map(|number| Edit::RemoveSegment(*number));
         if let Err(error) = manifest.append(edits.collect()).await {
             drop(manifest);
-            self.on_background_error(error).await;
+            self.on_background_error(error);
             return false;
         }
         for &number in segments {
@@ -291,18 +319,12 @@ impl Shell {
         let mut batch = batch;
         batch.sort_by(|(a, _), (b, _)| a.key().cmp(&b.key()));
         let mut copied = Vec::with_capacity(batch.len());
+        let _copying = self.copying.lock().await;
         for (survivor, object) in &batch {
-            let at = loop {
-                let added = self.state.borrow_mut().add_copy(survivor.key(), object);
-                match added {
-                    Ok(at) => break at,
-                    Err(bytes) => {
-                        if !self.write_copies().await? {
-                            self.begin_cold(bytes).await?;
-                        }
-                    }
-                }
-            };
+            let at = self.add_copy(survivor.key(), object).await?;
+            let mut state = self.state.borrow_mut();
+            state.counters_mut().bytes_relocated += u64::from(at.bytes);
+            drop(state);
             copied.push(Copied {
                 from: survivor.location,
                 at,
@@ -315,8 +337,28 @@ impl Shell {
         Ok(copied)
     }
 
+    /// Gives a record of an object's values its place in a cold segment; it is durable when `write_copies` returns. The
+    /// caller holds `copying`.
+    pub(super) async fn add_copy(
+        &self,
+        key: KeyRef<'_>,
+        object: &Object<NewValue<'_>>,
+    ) -> Result<Location, NotCopied> {
+        loop {
+            let added = self.state.borrow_mut().add_copy(key, object);
+            match added {
+                Ok(at) => return Ok(at),
+                Err(bytes) => {
+                    if !self.write_copies().await? {
+                        self.begin_cold(bytes).await?;
+                    }
+                }
+            }
+        }
+    }
+
     /// Writes what waits for the cold segment. False: there was nothing.
-    async fn write_copies(&self) -> Result<bool, NotCopied> {
+    pub(super) async fn write_copies(&self) -> Result<bool, NotCopied> {
         let mut any = false;
         loop {
             if !self.serves() {

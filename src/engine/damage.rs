@@ -91,8 +91,6 @@ pub enum News {
     Unreadable(Bad),
     /// A segment is not collected in this life.
     SegmentStuck { segment: u32, why: String },
-    /// What lives could not be counted: no segment is collected in this life.
-    CollectionStopped,
     /// Runs that are not merged in this life.
     MergeStuck { runs: u64 },
 }
@@ -119,7 +117,6 @@ pub struct Report {
     pub beyond: u64,
     /// Segments that are not collected, and why.
     pub stuck: Vec<(u32, String)>,
-    pub collection_stopped: bool,
     pub runs_stuck: u64,
     /// Arcs that answer "unsure", since a group of the log was lost that may have been of them.
     pub arcs_unsure: u64,
@@ -131,7 +128,6 @@ pub struct Damage {
     met: u64,
     beyond: u64,
     stuck: BTreeMap<u32, String>,
-    collection_stopped: bool,
     runs_stuck: u64,
     news: VecDeque<News>,
 }
@@ -200,11 +196,6 @@ impl Damage {
         self.stuck.contains_key(&segment)
     }
 
-    pub fn on_collection_stopped(&mut self) {
-        self.collection_stopped = true;
-        self.news.push_back(News::CollectionStopped);
-    }
-
     pub fn on_merge_stuck(&mut self, runs: u64) {
         self.runs_stuck += runs;
         self.news.push_back(News::MergeStuck { runs });
@@ -224,7 +215,6 @@ impl Damage {
                 .iter()
                 .map(|(n, why)| (*n, why.clone()))
                 .collect(),
-            collection_stopped: self.collection_stopped,
             runs_stuck: self.runs_stuck,
             arcs_unsure,
         }

@@ -53,7 +53,7 @@ impl Place {
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub object: Rc<Object<Place>>,
-    /// The last dot this shard minted for the key in this life; never on disk.
+    /// The last dot this shard minted for the key, in whatever life; of this disk only, never sent.
     pub mine: Option<Dot>,
     /// The group its record is in; state of a group that is not durable is shown to nobody.
     pub group: GroupNumber,

@@ -32,20 +32,25 @@ impl Shell {
                     self.segments.notify();
                     self.collects.notify();
                 }
-                Err(error) => self.on_background_error(error).await,
+                Err(error) => {
+                    if self.on_background_error(error) {
+                        let wait = Duration::from_millis(DISK_FULL_RETRY_MS);
+                        timeout(&self.runtime, wait, self.room.notified()).await;
+                    }
+                }
             }
         }
     }
 
-    /// A full disk passes; any other error of a write or a sync ends this life of the log.
-    pub(super) async fn on_background_error(&self, error: DiskError) {
-        if error.cause.passes() {
+    /// A full disk passes, which is true; any other error of a write or a sync ends this life of the log.
+    pub(super) fn on_background_error(&self, error: DiskError) -> bool {
+        let passes = error.cause.passes();
+        if passes {
             self.state.borrow_mut().on_disk_full();
-            let wait = Duration::from_millis(DISK_FULL_RETRY_MS);
-            timeout(&self.runtime, wait, self.room.notified()).await;
         } else {
             self.poison(error);
         }
+        passes
     }
 
     async fn flush(&self, memtable: &Memtable, from: ReplayFrom) -> Result<(), DiskError> {

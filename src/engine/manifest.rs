@@ -252,10 +252,10 @@ impl State {
                 return Some("its replay position is nowhere");
             }
         }
-        self.flaw_of_tables()
+        self.flaw_of_places()
     }
 
-    fn flaw_of_tables(&self) -> Option<&'static str> {
+    fn flaw_of_places(&self) -> Option<&'static str> {
         for sealed in &self.sealed {
             let named = self.all_segments().find(|one| one.number == sealed.segment);
             let whole = sealed.end.is_multiple_of(PAGE_BYTES as u64);

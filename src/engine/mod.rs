@@ -1,11 +1,12 @@
 //! The storage engine of one shard. The commit log is the value log: a put is written once, to a direct-I/O,
-//! append-only, checksummed segment; memory (later: index tables) holds key -> causal metadata and the place of each
+//! append-only, checksummed segment; index tables and memory hold key -> causal metadata and the place of each
 //! value.
 //!
 //! Invariants: a group number that `durable_group` has reached is on the medium for good; a checksum error is an error,
 //! never "absent"; after a failed write or sync nothing is written, acked or served any more; bytes from disk never
 //! panic.
 
+mod apart;
 #[cfg(feature = "sim")]
 pub mod bench;
 mod cache;

@@ -41,8 +41,8 @@ pub enum AppendRefused {
     DiskFull,
     #[error("too much waits for the log")]
     Overloaded,
-    /// Never met by an object with at most one new value within the limit.
-    #[error("the new values of this object do not fit one record together; bring them one by one")]
+    /// Never met by an object with at most one new value within the limit; others go by `Engine::append_apart`.
+    #[error("the new values of this object do not fit one record together")]
     RecordTooLarge,
     #[error(transparent)]
     Unsure(#[from] Unsure),

@@ -199,7 +199,14 @@ pub async fn replay(
         progress(done, total);
     }
     if let Some(segment) = torn_cold {
-        replay.keep_what_is_pointed_at(segment);
+        replay.keep_what_is_pointed_at(segment)?;
+        // Its first group is torn: nothing names it, and no table can, since a flush writes down where it ends.
+        let named = replay.state.sealed.iter().any(|one| one.segment == segment);
+        if !named {
+            mark!(ColdTornAway);
+            replay.state.apply(&Edit::RemoveSegment(segment));
+            files.remove(&segment);
+        }
     }
     Ok(replay.finish(files))
 }
@@ -231,6 +238,9 @@ async fn open_cold(
         let mut reader = SegmentReader::new(file, log, number, from, segment.bytes);
         let mut end = None;
         while let Some(found) = reader.next().await? {
+            if found.header.number > LOG_NUMBER_MAX {
+                return Err(damaged(number, "its group numbers are beyond counting"));
+            }
             end = Some(Sealed {
                 segment: number,
                 end: found.offset + found.bytes.len() as u64,
@@ -334,6 +344,9 @@ impl Replay<'_> {
                 .chain
                 .on_cut(&cut)
                 .map_err(|what| damaged(segment.number, what))?;
+            if lost.is_some() {
+                self.end_behind(u32::MAX, cut.last.number);
+            }
             self.lose(lost);
             self.end = Some((index, cut.offset));
             self.torn = false;
@@ -381,6 +394,11 @@ impl Replay<'_> {
             .chain
             .on_group(header, arcs)
             .map_err(|what| damaged(segment, what))?;
+        // One group that is missing behind others of this segment was of this segment.
+        let before = |lost: &Lost| found.offset == 0 || lost.groups > 1;
+        if lost.as_ref().is_some_and(before) {
+            self.end_behind(segment, header.previous_number);
+        }
         self.lose(lost);
         self.report.groups += 1;
         self.report.records += u64::from(records);
@@ -418,7 +436,7 @@ impl Replay<'_> {
 
     /// A copy was durable before anything named it. If a record of the log names one behind the end of this cold
     /// segment, a group of it has rotted: the segment then ends behind that, and lacks a group for good.
-    fn keep_what_is_pointed_at(&mut self, segment: u32) {
+    fn keep_what_is_pointed_at(&mut self, segment: u32) -> Result<(), OpenError> {
         let named = |sealed: &&Sealed| sealed.segment == segment;
         let known = self.state.sealed.iter().find(named).copied();
         let (end, last) = known.map_or((0, 0), |sealed| (sealed.end, sealed.last));
@@ -428,12 +446,30 @@ impl Replay<'_> {
             .filter(|at| at.segment == segment)
             .map(|at| at.offset() + u64::from(at.bytes));
         let pointed_at = ends.max().unwrap_or(0);
+        let bytes = self.state.cold.iter().find(|one| one.number == segment);
+        if pointed_at > bytes.map_or(0, |one| one.bytes) {
+            return Err(damaged(
+                segment,
+                "a record of the log names a place behind its end",
+            ));
+        }
         if pointed_at > end {
             self.state.apply(&Edit::Sealed(Sealed {
                 segment,
                 end: pointed_at.next_multiple_of(PAGE_BYTES as u64),
                 last: last + 1,
             }));
+        }
+        Ok(())
+    }
+
+    /// Groups before this place are lost, `last` among them. If they stood at the end of a segment, it lacks
+    /// its last group for good, and so is never taken for read.
+    fn end_behind(&mut self, segment: u32, last: u64) {
+        let before = self.end.map(|(index, _)| self.state.segments[index].number);
+        let before = before.filter(|&before| before != segment);
+        if let Some(end) = before.and_then(|before| self.ends.get_mut(&before)) {
+            end.last = end.last.max(last);
         }
     }
 

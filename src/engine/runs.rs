@@ -1,6 +1,7 @@
 //! The tables of a shard. A run is a set of tables whose keys do not overlap; of two runs the one with the higher
 //! number holds the newer entries. Entries are whole, so the newest one that is found answers.
 
+use super::damage::BadFile;
 use super::table::Table;
 use crate::ring::position::Position;
 use std::rc::Rc;
@@ -21,6 +22,11 @@ pub struct Runs {
 impl Run {
     pub fn bytes(&self) -> u64 {
         self.tables.iter().map(|table| table.summary().bytes).sum()
+    }
+
+    pub fn has(&self, file: BadFile) -> bool {
+        let mut tables = self.tables.iter();
+        tables.any(|table| BadFile::Table(table.summary().number) == file)
     }
 }
 

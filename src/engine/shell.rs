@@ -43,6 +43,8 @@ pub(super) struct Shell {
     /// Who changes what the manifest says changes the state before it lets go.
     pub(super) manifest: Exclusive<Manifest>,
     manifest_written: Rc<Cell<u64>>,
+    /// Who writes to the cold segment holds it.
+    pub(super) copying: Exclusive<()>,
     /// Wakes `commit_next`.
     pub(super) work: Notify,
     /// Wakes the task that makes segments ready.
@@ -59,7 +61,7 @@ pub(super) struct Shell {
     pub(super) scrubs: Notify,
     pub(super) scrub: Cell<Scrub>,
     pub(super) snapshot: RefCell<Snapshot>,
-    /// Wakes what waits for the disk to have room.
+    /// Wakes the flush that waits for the disk to have room.
     pub(super) room: Notify,
     /// Wakes `close`.
     settled: Notify,
@@ -78,6 +80,7 @@ impl Shell {
             disk: disk.clone(),
             manifest_written: manifest.written(),
             manifest: Exclusive::new(manifest),
+            copying: Exclusive::new(()),
             flushes: Notify::default(),
             merges: Notify::default(),
             collects: Notify::default(),
@@ -312,7 +315,7 @@ impl Shell {
         self.state.borrow().poisoned()
     }
 
-    fn append(
+    pub(super) fn append(
         &self,
         key: KeyRef<'_>,
         before: Option<&Entry>,

@@ -2,6 +2,7 @@
 
 mod background;
 mod cold;
+mod disk;
 mod scrub;
 mod snapshot;
 
@@ -13,7 +14,7 @@ use super::key::{Key, KeyRef};
 use super::log::format::GROUP_HEADER_BYTES;
 use super::log::group::{self, Arcs, LogId};
 use super::log::record::{self, NewRecord};
-use super::log::segment::{self, Segment};
+use super::log::segment::Segment;
 use super::log::writer::{Job, LogWriter, NoRoom};
 use super::manifest::Sealed;
 use super::memtable::{self, Memtable};
@@ -25,8 +26,7 @@ use super::table::BlockName;
 use super::usage::Usage;
 use super::{Options, Statistics};
 use crate::base::limits::{
-    COLLECT_DISK_PERCENT, ENTRIES_MEMORY_PERCENT_MAX, PAGE_BYTES, PUT_DISK_PERCENT_MAX,
-    SEGMENTS_AHEAD,
+    ENTRIES_MEMORY_PERCENT_MAX, PAGE_BYTES, PUT_DISK_PERCENT_MAX, SEGMENTS_AHEAD,
 };
 use crate::base::marks::mark;
 use crate::base::planted::planted;
@@ -302,11 +302,7 @@ impl State {
         let held = before.map_or(0, |object| object.siblings.len());
         let grows = puts || object.siblings.len() > held;
         if grows && self.entry_bytes() + bytes > self.entry_bytes_max() {
-            // What is frozen leaves memory soon, unless there is no disk for it.
-            return Err(match self.frozen.is_some() && !self.disk_full {
-                true => AppendRefused::Overloaded,
-                false => AppendRefused::MemoryFull,
-            });
+            return Err(self.no_memory());
         }
         let needed = (record_bytes + GROUP_HEADER_BYTES).next_multiple_of(PAGE_BYTES) as u64;
         let used = u128::from(self.used_bytes() + needed);
@@ -318,24 +314,12 @@ impl State {
         Ok(())
     }
 
-    /// Bytes of disk that hold something.
-    fn used_bytes(&self) -> u64 {
-        self.written_bytes() + self.runs.bytes()
-    }
-
-    /// Bytes of segments that hold something.
-    fn written_bytes(&self) -> u64 {
-        self.segment_bytes - self.writer.unwritten_bytes() - self.cold.unwritten_bytes()
-    }
-
-    /// Bytes of all files.
-    fn taken_bytes(&self) -> u64 {
-        self.segment_bytes + self.runs.bytes() + self.manifest_bytes
-    }
-
-    /// The disk budget is nearly used up.
-    fn is_pressed(&self) -> bool {
-        self.used_bytes() > self.disk_share() / 100 * COLLECT_DISK_PERCENT
+    /// What is frozen leaves memory soon, unless there is no disk for it.
+    fn no_memory(&self) -> AppendRefused {
+        match self.frozen.is_some() && !self.disk_full {
+            true => AppendRefused::Overloaded,
+            false => AppendRefused::MemoryFull,
+        }
     }
 
     /// Bytes of memory that entries take.
@@ -406,36 +390,6 @@ impl State {
         let step = (memory / CACHE_STEPS).max(1);
         self.cache
             .set_bytes_max((left / step * step).max(memory / CACHE_SHARE_MIN));
-    }
-
-    /// Bytes of the data directory that this shard may take.
-    fn disk_share(&self) -> u64 {
-        self.options.disk_bytes / u64::from(self.options.shards)
-    }
-
-    /// The size of the segment to be made ready now, if one is wanted.
-    pub fn wanted_segment(&mut self) -> Option<u64> {
-        let enough = self.writer.segments_ready() >= SEGMENTS_AHEAD;
-        if enough || self.closed || self.poisoned.is_some() {
-            return None;
-        }
-        let bytes = self.new_segment_bytes();
-        let fits = self.taken_bytes() + bytes <= self.disk_share();
-        if !fits {
-            self.on_disk_full();
-        }
-        fits.then_some(bytes)
-    }
-
-    fn new_segment_bytes(&self) -> u64 {
-        let options = &self.options;
-        let least = options.sizes.segment_bytes_min;
-        segment::size(self.segment_bytes, options.value_bytes_max, least)
-    }
-
-    pub fn on_disk_full(&mut self) {
-        mark!(DiskFull);
-        self.disk_full = true;
     }
 
     pub fn on_segment(&mut self, segment: Segment, file: File, manifest_bytes: u64) {

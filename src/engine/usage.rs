@@ -42,6 +42,27 @@ pub struct Usage {
     counted: Counted,
 }
 
+/// A segment that may be collected.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate {
+    pub segment: Segment,
+    /// Where its groups end.
+    pub end: u64,
+}
+
+impl Candidate {
+    /// What copies of as much would take. The rest of a segment that was written to its end is lost to its copy too:
+    /// the next record did not fit. One that a start left early is given back whole.
+    fn bytes(&self) -> u64 {
+        let left_early = self.end <= self.segment.bytes / 2;
+        if left_early {
+            self.segment.bytes
+        } else {
+            self.end
+        }
+    }
+}
+
 /// The disk of a shard as the choice sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Space {
@@ -146,9 +167,9 @@ impl Usage {
         self.live_sum
     }
 
-    fn live_of(&self, segment: &Segment) -> u64 {
-        let live = self.live.get(&segment.number).copied().unwrap_or_default();
-        live.min(segment.bytes)
+    fn live_of(&self, one: &Candidate) -> u64 {
+        let live = self.live.get(&one.segment.number).copied();
+        live.unwrap_or_default().min(one.bytes())
     }
 
     /// Bytes of emptied segments that may wait until the flips away from them stand in a table.
@@ -190,19 +211,19 @@ impl Usage {
     /// The segment whose collection pays most: (1 - u) * age / (1 + u), u the part of it that lives (Rosenblum and
     /// Ousterhout, "The design and implementation of a log-structured file system", 1992), age its place in the order
     /// of segments. `sealed` in this order.
-    pub fn victim(&self, sealed: &[Segment], space: &Space) -> Option<u32> {
+    pub fn victim(&self, sealed: &[Candidate], space: &Space) -> Option<u32> {
         if !self.is_counted() {
             return None;
         }
         let wasteful = space.log > self.log_begin(space);
         let pressed = space.pressed;
         let count = sealed.len() as u64;
-        let pays = |(nth, segment): (usize, &Segment)| {
-            let live = self.live_of(segment);
-            let percent = live * 100 / segment.bytes;
+        let pays = |(nth, one): (usize, &Candidate)| {
+            let (live, bytes) = (self.live_of(one), one.bytes());
+            let percent = live * 100 / bytes;
             let wanted = live == 0 || (wasteful || pressed) && percent <= COLLECT_LIVE_PERCENT_MAX;
             let age = count - nth as u64;
-            wanted.then(|| (benefit(segment.bytes, live, age), segment.number))
+            wanted.then(|| (benefit(bytes, live, age), one.segment.number))
         };
         let best = sealed.iter().enumerate().filter_map(pays).max();
         best.map(|(_, number)| number)
@@ -255,12 +276,17 @@ mod tests {
         }
     }
 
-    fn segments(count: u32) -> Vec<Segment> {
-        let segment = |number| Segment {
-            number,
-            bytes: SEGMENT_BYTES,
-        };
-        (0..count).map(segment).collect()
+    fn full(number: u32, bytes: u64) -> Candidate {
+        Candidate {
+            segment: Segment { number, bytes },
+            end: bytes,
+        }
+    }
+
+    fn segments(count: u32) -> Vec<Candidate> {
+        (0..count)
+            .map(|number| full(number, SEGMENT_BYTES))
+            .collect()
     }
 
     #[test]
@@ -304,12 +330,9 @@ mod tests {
     }
 
     /// Segments of a megabyte, this many of whose bytes live, all of them a user's.
-    fn living(percents: &[u64]) -> (Usage, Vec<Segment>) {
+    fn living(percents: &[u64]) -> (Usage, Vec<Candidate>) {
         let mut usage = Usage::new(true);
-        let segment = |number| Segment {
-            number,
-            bytes: 100 * PERCENT_BYTES,
-        };
+        let segment = |number| full(number, 100 * PERCENT_BYTES);
         for (number, percent) in percents.iter().enumerate() {
             let bytes = percent * PERCENT_BYTES;
             usage.live.insert(number as u32, bytes);
@@ -332,6 +355,18 @@ mod tests {
         assert_eq!(usage.victim(&four, &within), None);
         let (usage, five) = living(&[99, 50, 50, 40, 0]);
         assert_eq!(usage.victim(&five, &within), Some(4));
+    }
+
+    /// Or a disk that is nearly full would be copied round and round: three records of a megabyte, 75 % of a segment.
+    #[test]
+    fn what_no_copy_could_pack_better_is_left_alone() {
+        let (usage, mut all) = living(&[75, 75, 30]);
+        let pressed = space(300 * PERCENT_BYTES, true);
+        (all[0].end, all[1].end) = (76 * PERCENT_BYTES, 90 * PERCENT_BYTES);
+        assert_eq!(usage.victim(&all[..1], &pressed), None);
+        assert_eq!(usage.victim(&all[..2], &pressed), Some(1));
+        all[2].end = 31 * PERCENT_BYTES;
+        assert_eq!(usage.victim(&all, &pressed), Some(2), "left early");
     }
 
     #[test]

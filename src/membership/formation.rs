@@ -35,6 +35,8 @@ pub enum Answer {
     Formed { ring: Box<Ring>, secret: [u8; 16] },
     /// It will not have us, and says why.
     Refused(String),
+    /// It does not know the token that we know.
+    NotProved,
 }
 
 /// What to do after an answer.
@@ -77,6 +79,14 @@ pub enum FormationError {
     },
     #[error("{address} does not take this node in: {why}")]
     Refused { address: SocketAddr, why: String },
+    #[error(
+        "--join names nodes beyond this machine, so each must prove that it may be one: pass --join-token-file FILE; for a new ring FILE holds the same 16 characters or more on all of its nodes (openssl rand -hex 16), and for a ring that is there what 'armilla join-token' prints on one of its nodes"
+    )]
+    NoToken,
+    #[error(
+        "{address} answers without knowing this node's join token: it is no node of the ring that the token is of, or an older one"
+    )]
+    NotProved { address: SocketAddr },
     #[error(
         "{address} sent a ring that does not hold this node as it is, with its address and its number of shards; start it with --cores as at first, or with an empty directory"
     )]
@@ -151,6 +161,7 @@ impl Formation {
             Answer::Refused(why) => {
                 return Next::Refuse(FormationError::Refused { address, why });
             }
+            Answer::NotProved => return Next::Refuse(FormationError::NotProved { address }),
             Answer::Wait => {
                 self.met_ring = true;
                 return Next::Wait;

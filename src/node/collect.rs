@@ -3,6 +3,7 @@
 //! The place of a value is changed by whoever holds the turn of its key, like any write: so nobody joins a state whose
 //! values are moved away under it, and what the index says in the turn is still true when the place is changed.
 
+use super::own;
 use super::shard::SharedShard;
 use super::writes;
 use crate::base::limits::{
@@ -194,6 +195,11 @@ impl Mover {
         seen: &Rc<Entry>,
     ) -> Result<GroupNumber, Left> {
         loop {
+            // A key that is hot now may have gone elsewhere meanwhile: what nothing points at stays so.
+            let newest = self.newest(survivor).await?;
+            if !copied.is_named(&newest.object) {
+                return Ok(superseded_by(&newest));
+            }
             self.take_turn(survivor).await;
             let flipped = self.flip_in_turn(survivor, copied, seen).await;
             self.end_turn(survivor);
@@ -226,6 +232,8 @@ impl Mover {
                 Ok(Some(GroupNumber(0)))
             }
             Err(AppendRefused::Unsure(unsure)) => Err(unsure.into()),
+            // Flushes find no disk: others may be given back without any flip.
+            Err(AppendRefused::MemoryFull) => Err(Left::NoRoom),
             Err(_) => Ok(None),
         }
     }
@@ -242,12 +250,12 @@ impl Mover {
 
     /// The group that must be durable before the record may go: of its copy, or of what superseded it.
     async fn relocate(&self, survivor: &Survivor) -> Result<GroupNumber, Left> {
-        // What nothing points at stays so, whoever has the key's turn.
-        let newest = self.newest(survivor).await?;
-        if survivor.relocated(&newest).is_none() {
-            return Ok(superseded_by(&newest));
-        }
         loop {
+            // What nothing points at stays so, whoever has the key's turn.
+            let newest = self.newest(survivor).await?;
+            if survivor.relocated(&newest).is_none() {
+                return Ok(superseded_by(&newest));
+            }
             self.take_turn(survivor).await;
             let moved = self.relocate_in_turn(survivor, &newest).await;
             self.end_turn(survivor);
@@ -302,20 +310,13 @@ impl Mover {
         }
     }
 
+    /// Waits behind the writes of the key; behind all that may wait, if they are too many.
     async fn take_turn(&self, survivor: &Survivor) {
-        loop {
-            {
-                let mut shard = self.shared.borrow_mut();
-                let store = shard.store.as_mut().expect("a serving shard has a store");
-                if planted!(RelocateWithoutTurn) {
-                    return;
-                }
-                if !store.key_queue.is_busy(survivor.key()) {
-                    store.key_queue.begin(survivor.key());
-                    return;
-                }
-            }
-            self.pause(1).await;
+        if planted!(RelocateWithoutTurn) {
+            return;
+        }
+        while own::take_turn(&self.shared, &survivor.key).await.is_err() {
+            self.pause(COLLECT_RETRY_MS).await;
         }
     }
 

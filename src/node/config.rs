@@ -2,6 +2,8 @@
 
 use crate::base::limits;
 use crate::engine::Sizes;
+use crate::membership::token::{Gate, JoinToken};
+use crate::replica::identity::Identity;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -14,6 +16,8 @@ pub struct Options {
     pub advertise: Option<SocketAddr>,
     /// The base addresses of all nodes of a ring that is to be formed, this one's too; empty: a ring of its own.
     pub join: Vec<SocketAddr>,
+    /// What a node must know to be let in, besides the cluster's own token; `None`: that alone.
+    pub join_token: Option<JoinToken>,
     pub data: PathBuf,
     /// Bytes that entries, cached values and the buffers of connections may take.
     pub memory_bytes: usize,
@@ -35,6 +39,26 @@ impl Options {
             address.set_port(address.port() + 1 + shard);
         }
         address
+    }
+
+    /// Whom this node lets in: who knows its token, or, once it is of a cluster, that of the cluster.
+    pub fn gate(&self, identity: Option<&Identity>) -> Gate {
+        let own = identity.map(|one| JoinToken::of_cluster(one.cluster, &one.keys.current));
+        Gate {
+            open: self.is_local() && self.join_token.is_none(),
+            tokens: own.into_iter().chain(self.join_token.clone()).collect(),
+        }
+    }
+
+    /// Only this machine reaches this node.
+    fn is_local(&self) -> bool {
+        let mut own = self.advertise.iter().chain([&self.listen]);
+        own.all(|address| address.ip().is_loopback())
+    }
+
+    /// This node and those that it is to find are on this machine: nobody else can be one of them.
+    pub fn joins_locally(&self) -> bool {
+        self.is_local() && self.join.iter().all(|address| address.ip().is_loopback())
     }
 
     /// Where others find this node.

@@ -38,6 +38,8 @@ pub struct Connection {
     pub crossed_bytes: usize,
     /// The node that dialled it, once it has proved that it is one.
     pub peer: Option<NodeId>,
+    /// The number with which it is to prove that it knows a join token.
+    pub challenge: Option<u128>,
     paused: bool,
     /// Closed once the outbox has left.
     closing: bool,
@@ -66,6 +68,7 @@ impl Connection {
             waits_for_room: false,
             crossed_bytes: 0,
             peer: None,
+            challenge: None,
             paused: false,
             closing: false,
             closed: false,

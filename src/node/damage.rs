@@ -43,7 +43,6 @@ impl Told {
                 let segments = self.stuck.due(now)?;
                 Some(events::segment_stuck(shard, *segment, why, segments))
             }
-            News::CollectionStopped => Some(events::collection_stopped(shard)),
             News::MergeStuck { runs } => Some(events::merge_stuck(shard, *runs)),
         }
     }
@@ -80,7 +79,6 @@ pub fn report(damage: &DamageReport) -> Value {
         "unreadable_reads_unlisted": damage.beyond,
         "segments_stuck": damage.stuck.len(),
         "runs_stuck": damage.runs_stuck,
-        "collection_stopped": u64::from(damage.collection_stopped),
         "arcs_unsure": damage.arcs_unsure,
         "places": places,
         "stuck": stuck,

@@ -133,16 +133,6 @@ pub fn segment_stuck(shard: u16, segment: u32, why: &str, segments: u64) -> Even
         .with("segments", segments)
 }
 
-/// What lives in the segments could not be counted.
-pub fn collection_stopped(shard: u16) -> Event {
-    let message = format!(
-        "shard {shard} collects no segment: a part of its index cannot be read, so nobody can tell what lives; \
-         its disk use only grows until that is repaired and it is restarted"
-    );
-    let event = Event::new(Level::Error, "collection_stopped", message);
-    event.with("shard", u64::from(shard))
-}
-
 /// Tables that are not merged in this life.
 pub fn merge_stuck(shard: u16, runs: u64) -> Event {
     let message = format!(

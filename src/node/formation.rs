@@ -6,6 +6,7 @@ use super::{Announce, StartError, peers};
 use crate::base::limits::{FORMATION_ASK_MS, FORMATION_TELL_MS, STRANGER_FRAME_BYTES_MAX};
 use crate::base::units::Nanos;
 use crate::membership::formation::{self, Answer, Candidate, Formation, FormationError, Next};
+use crate::membership::token::{Asked, Gate, JoinToken};
 use crate::replica::identity::{Identity, IdentityError};
 use crate::ring::codec as ring_codec;
 use crate::ring::member::Member;
@@ -35,6 +36,9 @@ pub async fn form(
         data: options.data.display().to_string(),
         source,
     };
+    if options.join_token.is_none() && !options.joins_locally() {
+        return Err(FormationError::NoToken.into());
+    }
     let own = Candidate {
         node: Identity::candidate(runtime, disk).await.map_err(at)?,
         address: options.advertised(ports),
@@ -44,6 +48,8 @@ pub async fn form(
         runtime,
         net: runtime.net(),
         formation: Formation::new(own, &options.join)?,
+        token: options.join_token.clone(),
+        gate: options.gate(None),
         asking: BTreeMap::new(),
         asked_by: BTreeMap::new(),
         builder: codec::Builder::new(),
@@ -76,12 +82,18 @@ enum Outcome {
 struct Talk {
     inbox: Vec<u8>,
     answered: bool,
+    /// The numbers that were drawn for it, here and there; zero: not yet, or there is no token.
+    nonce: u128,
+    answer_nonce: u128,
 }
 
 struct Forming<'a> {
     runtime: &'a Runtime,
     net: Net,
     formation: Formation,
+    /// What this node proves that it knows.
+    token: Option<JoinToken>,
+    gate: Gate,
     /// The connections on which others are asked, and since when.
     asking: BTreeMap<ConnectionId, (SocketAddr, Nanos, Talk)>,
     asked_by: BTreeMap<ConnectionId, Talk>,
@@ -146,7 +158,11 @@ impl Forming<'_> {
             let asked = self.asking.values().any(|(other, ..)| *other == address);
             if !asked {
                 let id = self.net.connect(first_shard(address));
-                self.asking.insert(id, (address, now, Talk::default()));
+                let talk = Talk {
+                    nonce: self.token.as_ref().map_or(0, |_| nonce(self.runtime)),
+                    ..Talk::default()
+                };
+                self.asking.insert(id, (address, now, talk));
             }
         }
     }
@@ -156,13 +172,7 @@ impl Forming<'_> {
             Event::Accepted { connection, .. } => {
                 self.asked_by.insert(connection, Talk::default());
             }
-            Event::Connected { connection } if self.asking.contains_key(&connection) => {
-                let ask = introduction(Kind::Join, &self.formation);
-                self.net.send(
-                    connection,
-                    codec::encode_peer(&mut self.builder, &ask.peer()).to_vec(),
-                );
-            }
+            Event::Connected { connection } => self.ask(connection),
             Event::Chunk { connection, bytes } => return self.on_bytes(connection, &bytes),
             Event::Ended { connection } | Event::Closed { connection, .. } => {
                 if let Some((address, ..)) = self.asking.remove(&connection) {
@@ -176,6 +186,24 @@ impl Forming<'_> {
         Next::Wait
     }
 
+    /// Says who this node is; the second time with a proof that it knows the token.
+    fn ask(&mut self, connection: ConnectionId) {
+        let Some((_, _, talk)) = self.asking.get(&connection) else {
+            return;
+        };
+        let ask = introduction(Kind::Join, &self.formation);
+        let mut join = Peer {
+            nonce: talk.nonce,
+            answer_nonce: talk.answer_nonce,
+            ..ask.peer()
+        };
+        if let Some(token) = self.token.as_ref().filter(|_| join.answer_nonce != 0) {
+            join.proof = token.proof(&join);
+        }
+        let frame = codec::encode_peer(&mut self.builder, &join).to_vec();
+        self.net.send(connection, frame);
+    }
+
     fn on_bytes(&mut self, connection: ConnectionId, bytes: &[u8]) -> Next {
         if let Some((address, _, talk)) = self.asking.get_mut(&connection) {
             let address = *address;
@@ -183,13 +211,20 @@ impl Forming<'_> {
             let answer = match frame::split(&talk.inbox, PEER_IDENTIFIER, STRANGER_FRAME_BYTES_MAX)
             {
                 Split::NeedMore { .. } => return Next::Wait,
-                Split::Frame { len } => answer(&talk.inbox[..len]),
+                Split::Frame { len } => answer(&talk.inbox[..len], self.token.as_ref(), talk),
                 Split::Bad(why) => Err(why.to_string()),
             };
+            if let Ok(Said::Challenge(answer_nonce)) = answer {
+                talk.answer_nonce = answer_nonce;
+                talk.inbox.clear();
+                self.ask(connection);
+                return Next::Wait;
+            }
             self.asking.remove(&connection);
             self.net.close(connection);
             return match answer {
-                Ok(answer) => self.formation.on_answer(address, answer),
+                Ok(Said::Answer(answer)) => self.formation.on_answer(address, answer),
+                Ok(Said::Challenge(_)) => unreachable!("it was answered above"),
                 // What is garbled, or of who has no room for one more connection, is no answer.
                 Err(_) => {
                     self.formation.on_silence(address);
@@ -201,10 +236,16 @@ impl Forming<'_> {
             && !talk.answered
         {
             talk.inbox.extend_from_slice(bytes);
-            if let Some(reply) = reply(&mut self.builder, &talk.inbox, &self.formation) {
-                talk.answered = true;
-                self.net.send(connection, reply);
-                self.net.close(connection);
+            let drawn = nonce(self.runtime);
+            let (builder, formation) = (&mut self.builder, &self.formation);
+            match reply(builder, talk, formation, &self.gate, drawn) {
+                Reaction::Wait => {}
+                Reaction::Challenge(frame) => self.net.send(connection, frame),
+                Reaction::Last(frame) => {
+                    talk.answered = true;
+                    self.net.send(connection, frame);
+                    self.net.close(connection);
+                }
             }
         }
         Next::Wait
@@ -256,51 +297,121 @@ fn first_shard(base: SocketAddr) -> SocketAddr {
     address
 }
 
-/// What a named node says.
-fn answer(frame: &[u8]) -> Result<Answer, String> {
+/// A number that nobody can know before; never zero, which says that there is none.
+pub fn nonce(runtime: &Runtime) -> u128 {
+    ((u128::from(runtime.random_u64()) << 64) | u128::from(runtime.random_u64())).max(1)
+}
+
+/// What comes back from a named node.
+enum Said {
+    Answer(Answer),
+    /// It wants a proof, over this number too.
+    Challenge(u128),
+}
+
+/// What a named node says in this talk. Who knows the token believes only who knows it too.
+fn answer(frame: &[u8], token: Option<&JoinToken>, talk: &Talk) -> Result<Said, String> {
     let peer = codec::decode_peer(frame).map_err(|why| why.to_string())?;
-    if peer.kind != Kind::Joined || peer.protocol != PEER_PROTOCOL_VERSION {
+    if peer.protocol != PEER_PROTOCOL_VERSION {
         return Err("it speaks another version of the protocol between nodes".into());
     }
+    let challenged = talk.answer_nonce != 0;
+    if peer.kind == Kind::Challenge && token.is_some() && !challenged && peer.answer_nonce != 0 {
+        return Ok(Said::Challenge(peer.answer_nonce));
+    }
+    if peer.kind != Kind::Joined {
+        return Err("it answers something else".into());
+    }
+    // It is in the way of nobody but this node's operator, and may not know the token.
     if !peer.message.is_empty() {
-        return Ok(Answer::Refused(peer.message.to_owned()));
+        return Ok(Said::Answer(Answer::Refused(peer.message.to_owned())));
+    }
+    let of_this_talk = (peer.nonce, peer.answer_nonce) == (talk.nonce, talk.answer_nonce);
+    if token.is_some_and(|token| !of_this_talk || !challenged || !token.is_proved(&peer)) {
+        return Ok(Said::Answer(Answer::NotProved));
     }
     if peer.status == Status::NotReady as u8 {
-        return Ok(Answer::Wait);
+        return Ok(Said::Answer(Answer::Wait));
     }
     if peer.ring.is_empty() {
         let candidate = peers::candidate(&peer).ok_or("it does not say who it is")?;
         let named = peer.named;
-        return Ok(Answer::Unformed { candidate, named });
+        return Ok(Said::Answer(Answer::Unformed { candidate, named }));
     }
     let ring = ring_codec::decode(peer.ring).map_err(|why| why.to_string())?;
-    let secret = peer.secret.try_into().map_err(|_| "it sent no secret")?;
-    Ok(Answer::Formed {
+    let mut secret = peer.secret.try_into().map_err(|_| "it sent no secret")?;
+    if let Some(token) = token {
+        secret = token.masked((talk.nonce, talk.answer_nonce), secret);
+    }
+    Ok(Said::Answer(Answer::Formed {
         ring: Box::new(ring),
         secret,
-    })
+    }))
 }
 
-/// The reply to whoever asks a node without a ring; `None`: not all has come.
-fn reply(builder: &mut codec::Builder, inbox: &[u8], formation: &Formation) -> Option<Vec<u8>> {
-    let is_peer = frame::is_of_peer(inbox);
+/// What a node without a ring makes of what it is asked.
+enum Reaction {
+    /// Not all has come.
+    Wait,
+    /// The asker is to prove that it knows the token.
+    Challenge(Vec<u8>),
+    /// There is no more to be said.
+    Last(Vec<u8>),
+}
+
+/// The reply to whoever asks a node without a ring. `drawn`: the number of a challenge, if one is due.
+fn reply(
+    builder: &mut codec::Builder,
+    talk: &mut Talk,
+    formation: &Formation,
+    gate: &Gate,
+    drawn: u128,
+) -> Reaction {
+    let is_peer = frame::is_of_peer(&talk.inbox);
     let identifier = [REQUEST_IDENTIFIER, PEER_IDENTIFIER][usize::from(is_peer)];
     // More may have come than the first request.
-    let first = match frame::split(inbox, identifier, STRANGER_FRAME_BYTES_MAX) {
-        Split::NeedMore { .. } => return None,
-        Split::Frame { len } => &inbox[..len],
-        Split::Bad(_) => inbox,
+    let first = match frame::split(&talk.inbox, identifier, STRANGER_FRAME_BYTES_MAX) {
+        Split::NeedMore { .. } => return Reaction::Wait,
+        Split::Frame { len } => talk.inbox.drain(..len).collect(),
+        Split::Bad(_) => std::mem::take(&mut talk.inbox),
     };
-    if is_peer {
-        let joined = introduction(Kind::Joined, formation);
-        return Some(codec::encode_peer(builder, &joined.peer()).to_vec());
+    if !is_peer {
+        return Reaction::Last(not_ready(builder, &first, formation));
     }
+    let asked = codec::decode_peer(&first).unwrap_or_default();
+    let challenge = Some(talk.answer_nonce).filter(|&nonce| nonce != 0);
+    let joined = introduction(Kind::Joined, formation);
+    let mut joined = Peer {
+        nonce: asked.nonce,
+        answer_nonce: asked.answer_nonce,
+        ..joined.peer()
+    };
+    match gate.ask(&asked, challenge) {
+        Asked::Challenge => {
+            talk.answer_nonce = drawn;
+            let challenge = Peer {
+                kind: Kind::Challenge,
+                protocol: PEER_PROTOCOL_VERSION,
+                nonce: asked.nonce,
+                answer_nonce: drawn,
+                ..Peer::default()
+            };
+            return Reaction::Challenge(codec::encode_peer(builder, &challenge).to_vec());
+        }
+        Asked::LetIn(token) => joined.proof = token.map_or(0, |token| token.proof(&joined)),
+        Asked::Refused(why) => joined.message = why,
+    }
+    Reaction::Last(codec::encode_peer(builder, &joined).to_vec())
+}
+
+/// The reply to a client's request.
+fn not_ready(builder: &mut codec::Builder, request: &[u8], formation: &Formation) -> Vec<u8> {
     let missing: Vec<String> = formation.missing().iter().map(|a| a.to_string()).collect();
     let message = format!(
         "this node waits for the others of its ring: {}; start them",
         missing.join(", ")
     );
-    let id = match codec::decode_request(first, codec::RequestLimits::default()) {
+    let id = match codec::decode_request(request, codec::RequestLimits::default()) {
         Ok(request) => request.id,
         Err(bad) => bad.id.unwrap_or(0),
     };
@@ -310,5 +421,5 @@ fn reply(builder: &mut codec::Builder, inbox: &[u8], formation: &Formation) -> O
         message: &message,
         ..Reply::default()
     };
-    Some(codec::encode_reply(builder, &reply).to_vec())
+    codec::encode_reply(builder, &reply).to_vec()
 }

@@ -86,6 +86,21 @@ impl From<Refused> for Ended {
     }
 }
 
+/// The own replica could not store what another one has seen. A get is told what a get can be told: that the disk of one
+/// node is full, say, is no answer to a read.
+fn not_taken_in(why: Refused) -> Ended {
+    match why.status {
+        Status::NotReady | Status::Overloaded | Status::TooManySiblings => Ended::Refused(why),
+        _ => {
+            let message = format!(
+                "this node cannot take in what another replica has seen of the key: {}",
+                why.message
+            );
+            Ended::OwnUnsure(Refused::new(Status::Unsure, message))
+        }
+    }
+}
+
 impl Reading {
     async fn run(self) {
         let mut get = Get::new(self.on.quorums.full);
@@ -213,13 +228,13 @@ impl Reading {
     }
 
     /// Takes what these replicas have and the own one lacks. Others may still owe answers: those say nothing new.
-    async fn catch_up(&self, ahead: &[usize]) -> Result<(), Refused> {
+    async fn catch_up(&self, ahead: &[usize]) -> Result<(), Ended> {
         let on = &self.on;
         let mut fetching = ahead.to_vec();
         let mut storing = 0;
         for &replica in ahead {
             if !on.ask_read(replica, true) {
-                return Err(on.not_reached());
+                return Err(on.not_reached().into());
             }
         }
         while !fetching.is_empty() || storing > 0 {
@@ -232,14 +247,14 @@ impl Reading {
                     storing += 1;
                 }
                 Some(Answer::OwnStored(Ok(Stored::Durable))) => storing -= 1,
-                Some(Answer::OwnStored(Ok(Stored::Needs))) => return Err(on.not_reached()),
-                Some(Answer::OwnStored(Err(why))) => return Err(why),
+                Some(Answer::OwnStored(Ok(Stored::Needs))) => return Err(on.not_reached().into()),
+                Some(Answer::OwnStored(Err(why))) => return Err(not_taken_in(why)),
                 Some(Answer::Refused { replica, why }) if fetching.contains(&replica) => {
                     let status = Status::QuorumUnavailable;
-                    return Err(Refused::new(status, why.message));
+                    return Err(Refused::new(status, why.message).into());
                 }
                 Some(_) => {}
-                None => return Err(on.not_reached()),
+                None => return Err(on.not_reached().into()),
             }
         }
         Ok(())
@@ -272,5 +287,35 @@ impl Reading {
             on.with(|shard| shard.repairs -= 1);
         }
         on.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A get is never told of what a store met.
+    #[test]
+    fn a_get_that_cannot_store_is_told_what_a_get_can_be_told() {
+        let statuses = [
+            (Status::Full, None),
+            (Status::ValueTooLarge, None),
+            (Status::BadRequest, None),
+            (Status::Unsure, None),
+            (Status::Overloaded, Some(Status::Overloaded)),
+            (Status::NotReady, Some(Status::NotReady)),
+            (Status::TooManySiblings, Some(Status::TooManySiblings)),
+        ];
+        for (met, told) in statuses {
+            match (not_taken_in(Refused::new(met, "why")), told) {
+                (Ended::Refused(why), Some(told)) => assert_eq!(why.status, told),
+                // Another replica may have room: it is asked to run the get.
+                (Ended::OwnUnsure(why), None) => {
+                    assert_eq!(why.status, Status::Unsure);
+                    assert!(why.message.ends_with(": why"), "{}", why.message);
+                }
+                (_, told) => panic!("{met:?} ends otherwise than in {told:?}"),
+            }
+        }
     }
 }

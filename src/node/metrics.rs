@@ -314,11 +314,6 @@ const FAMILIES: &[Family] = &[
         &[("", &["damage", "runs_stuck"])],
     ),
     gauge(
-        "armilla_collection_stopped",
-        "Whether a shard collects nothing because what lives cannot be counted.",
-        &[("", &["damage", "collection_stopped"])],
-    ),
-    gauge(
         "armilla_arcs_unsure",
         "Arcs that answer 'unsure' since a group was lost.",
         &[("", &["damage", "arcs_unsure"])],

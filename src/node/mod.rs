@@ -28,6 +28,7 @@ mod intake;
 mod keys;
 mod lifecycle;
 mod links;
+mod mend;
 mod metrics;
 mod own;
 mod peers;

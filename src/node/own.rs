@@ -4,13 +4,16 @@
 //! medium.
 
 use super::flights::{Carried, Refused, Stored};
+use super::mend::{self, Bad};
 use super::shard::{Shard, SharedShard};
 use super::writes::{self, Turn};
+use crate::base::limits::SMALL_BYTES_MAX;
 use crate::base::marks::mark;
 use crate::base::planted::planted;
-use crate::causal::object::{Kind, Object};
+use crate::base::units::UnixMillis;
+use crate::causal::object::{Kind, Object, Sibling};
 use crate::engine::key::{Key, KeyRef};
-use crate::engine::{AppendRefused, Engine, Entry, GroupNumber, Lookup, Place, Unsure};
+use crate::engine::{AppendRefused, Engine, Entry, GroupNumber, Lookup, NewValue, Place, Unsure};
 use crate::replica::join::{self, Joined};
 use crate::runtime::notify::Notify;
 use crate::wire::message::Status;
@@ -93,7 +96,12 @@ pub async fn read_whole(
             return Ok(None);
         };
         match values(&engine, key.as_ref(), &entry.object).await {
-            Ok(whole) => return Ok(Some(whole)),
+            Ok((whole, bad)) => {
+                if !bad.is_empty() {
+                    mend::begin(shared, key, &entry.object, bad);
+                }
+                return Ok(Some(whole));
+            }
             Err(Unsure::Moved) => {}
             Err(why) => return Err(why.into()),
         }
@@ -101,12 +109,14 @@ pub async fn read_whole(
     Err(Unsure::Moved.into())
 }
 
-/// The object with its values. One that cannot be read is told as lost, which it is here; others may have it.
+/// The object with its values, and those that cannot be read: they are told as lost, which they are here; others may
+/// have them.
 async fn values(
     engine: &Engine,
     key: KeyRef<'_>,
     object: &Object<Place>,
-) -> Result<Object<Carried>, Unsure> {
+) -> Result<(Object<Carried>, Vec<Bad>), Unsure> {
+    let mut bad = Vec::new();
     let mut siblings = Vec::with_capacity(object.siblings.len());
     for sibling in &object.siblings {
         let mut whole = sibling.clone().with_value(None);
@@ -117,16 +127,20 @@ async fn values(
             };
             match value {
                 Ok(value) => whole.value = Some(value),
-                Err(Unsure::Checksum) => whole.kind = Kind::ValueLost,
+                Err(Unsure::Checksum) => {
+                    bad.push((sibling.dot, sibling.value.clone()));
+                    whole.kind = Kind::ValueLost;
+                }
                 Err(why) => return Err(why),
             }
         }
         siblings.push(whole);
     }
-    Ok(Object {
+    let whole = Object {
         vector: object.vector.clone(),
         siblings,
-    })
+    };
+    Ok((whole, bad))
 }
 
 /// Joins the state of another replica into this one's; on return it is durable.
@@ -135,9 +149,19 @@ pub async fn store(
     key: &Key,
     object: &Object<Carried>,
 ) -> Result<Stored, Refused> {
+    store_over(shared, key, object, &[]).await
+}
+
+/// The same; what it has of the values that were bad here, where they still are, is written anew.
+pub async fn store_over(
+    shared: &SharedShard,
+    key: &Key,
+    object: &Object<Carried>,
+    bad: &[Bad],
+) -> Result<Stored, Refused> {
     let engine = engine(&shared.borrow())?;
     take_turn(shared, key).await?;
-    let joined = store_in_turn(shared, &engine, key, object).await;
+    let joined = store_in_turn(shared, &engine, key, object, bad).await;
     writes::end_turn(&mut shared.borrow_mut(), shared, key.as_ref());
     match joined? {
         Some(group) => {
@@ -156,6 +180,7 @@ async fn store_in_turn(
     engine: &Engine,
     key: &Key,
     object: &Object<Carried>,
+    bad: &[Bad],
 ) -> Result<Option<GroupNumber>, Refused> {
     let entry = newest(engine, key.as_ref()).await?;
     let shard = shared.borrow();
@@ -165,13 +190,13 @@ async fn store_in_turn(
         true => None,
         false => known,
     };
-    match join::plan(seen, object) {
+    match join::plan(seen, object, bad) {
         Joined::Known(group) => Ok(Some(group)),
         Joined::Needs => Ok(None),
-        Joined::TooLarge => Err(Refused::new(
-            Status::TooManySiblings,
-            "joined with what is there the key would have more siblings or writers than can be stored",
-        )),
+        Joined::TooLarge(why) => {
+            mark!(JoinTooLarge);
+            Err(Refused::new(Status::TooManySiblings, why))
+        }
         Joined::Store(mut joined) => {
             mark!(Joined);
             if planted!(RepairMints)
@@ -180,10 +205,39 @@ async fn store_in_turn(
                 first.dot.counter += 1;
                 joined.vector.add(first.dot);
             }
-            let mine = known.and_then(|entry| entry.mine);
-            let group = engine.append(key.as_ref(), known, joined, mine, now)?;
-            Ok(Some(group))
+            drop(shard);
+            append_joined(engine, key.as_ref(), known, joined, now)
+                .await
+                .map(Some)
         }
+    }
+}
+
+/// Appends a joined state, however large its new values are. The caller holds the key's turn.
+async fn append_joined(
+    engine: &Engine,
+    key: KeyRef<'_>,
+    known: Option<&Entry>,
+    joined: Object<NewValue<'_>>,
+    now: UnixMillis,
+) -> Result<GroupNumber, Refused> {
+    let mine = known.and_then(|entry| entry.mine);
+    let new_bytes: usize = joined.siblings.iter().map(new_bytes).sum();
+    // What is small fits one record.
+    let whole = (new_bytes > SMALL_BYTES_MAX).then(|| joined.clone());
+    let appended = engine.append(key, known, joined, mine, now);
+    match (appended, whole) {
+        (Err(AppendRefused::RecordTooLarge), Some(whole)) => {
+            Ok(engine.append_apart(key, known, whole, mine).await?)
+        }
+        (appended, _) => Ok(appended?),
+    }
+}
+
+fn new_bytes(sibling: &Sibling<NewValue<'_>>) -> usize {
+    match sibling.value {
+        NewValue::Put(bytes) => bytes.len(),
+        NewValue::Keep(_) => 0,
     }
 }
 

@@ -3,16 +3,19 @@
 use super::coordinate::encoded;
 use super::fill;
 use super::flights::{Carried, Refused, Stored};
+use super::formation::nonce;
 use super::links::Remote;
 use super::own;
 use super::shard::{Shard, SharedShard};
 use super::waiters::ReplyTo;
 use crate::base::limits;
+use crate::base::marks::mark;
 use crate::causal::object::Object;
 use crate::causal::object_codec;
 use crate::engine::Entry;
 use crate::engine::key::Key;
 use crate::membership::formation::{self, Admission, Candidate};
+use crate::membership::token::{Asked, JoinToken};
 use crate::ring::codec as ring_codec;
 use crate::ring::member::NodeId;
 use crate::ring::owners::RingEpoch;
@@ -80,6 +83,16 @@ impl Shard {
 
     /// A node without a ring asks for one.
     fn on_join(&mut self, shared: &SharedShard, id: ConnectionId, peer: &Peer<'_>) {
+        let challenge = self.connections.get(id).and_then(|c| c.challenge.take());
+        let gate = self.gate.clone();
+        let token = match gate.ask(peer, challenge) {
+            Asked::LetIn(token) => token,
+            Asked::Challenge => return self.challenge(id, peer),
+            Asked::Refused(why) => {
+                mark!(JoinRefused);
+                return self.answer_join(id, peer, None, Err(why.into()));
+            }
+        };
         let admitted = match candidate(peer) {
             None => Err("it does not say where it can be reached".to_owned()),
             Some(asker) => match formation::admit(&self.ring, &asker) {
@@ -92,31 +105,59 @@ impl Shard {
                 Admission::Refused(why) => Err(why),
             },
         };
-        let (mut ring, mut secret) = (Vec::new(), &[][..]);
-        let (mut message, mut status) = (String::new(), Status::Ok);
-        match admitted {
-            Ok(true) => {
-                ring_codec::encode(self.ring.value(), &mut ring);
-                secret = &self.identity.keys.current.0;
-            }
-            Ok(false) => status = Status::NotReady,
-            Err(why) => {
-                status = Status::BadRequest;
-                message = why;
-            }
+        self.answer_join(id, peer, token, admitted);
+    }
+
+    /// Who asks for a ring is to prove that it knows a token.
+    fn challenge(&mut self, id: ConnectionId, peer: &Peer<'_>) {
+        let drawn = nonce(&self.runtime);
+        if let Some(connection) = self.connections.get(id) {
+            connection.challenge = Some(drawn);
         }
-        let secret = secret.to_vec();
-        let joined = Peer {
+        let challenge = Peer {
+            kind: Kind::Challenge,
+            protocol: PEER_PROTOCOL_VERSION,
+            nonce: peer.nonce,
+            answer_nonce: drawn,
+            ..Peer::default()
+        };
+        self.answer_peer(id, &challenge);
+    }
+
+    /// `admitted`: whether it is in the ring, and may have it now.
+    fn answer_join(
+        &mut self,
+        id: ConnectionId,
+        asked: &Peer<'_>,
+        token: Option<&JoinToken>,
+        admitted: Result<bool, String>,
+    ) {
+        let mut joined = Peer {
             kind: Kind::Joined,
             protocol: PEER_PROTOCOL_VERSION,
             cluster: self.identity.cluster,
             node: self.node.0,
-            status: status as u8,
-            message: &message,
-            ring: &ring,
-            secret: &secret,
+            nonce: asked.nonce,
+            answer_nonce: asked.answer_nonce,
             ..Peer::default()
         };
+        let (mut ring, mut secret) = (Vec::new(), self.identity.keys.current.0);
+        match &admitted {
+            Ok(true) => {
+                ring_codec::encode(self.ring.value(), &mut ring);
+                if let Some(token) = token {
+                    secret = token.masked((asked.nonce, asked.answer_nonce), secret);
+                }
+                joined.ring = &ring;
+                joined.secret = &secret;
+            }
+            Ok(false) => joined.status = Status::NotReady as u8,
+            Err(why) => {
+                joined.status = Status::BadRequest as u8;
+                joined.message = why;
+            }
+        }
+        joined.proof = token.map_or(0, |token| token.proof(&joined));
         self.answer_peer(id, &joined);
         self.close_after_replies(id);
     }

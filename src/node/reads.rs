@@ -1,10 +1,12 @@
 //! Gets: from memory in the same turn, from the disk in a task, never from a state that is not durable. `receipt` says
 //! who has voted for what this replica holds; those of a key with several replicas come here from `gets`.
 
+use super::mend;
 use super::shard::{Shard, SharedShard};
 use super::waiters::{Asker, ReplyTo, Waiter, Waiting};
 use crate::base::marks::mark;
 use crate::base::planted::planted;
+use crate::base::units::Nanos;
 use crate::causal::object::{Kind, Object, Sibling};
 use crate::coordinator::get::shown;
 use crate::engine::key::{Key, KeyRef};
@@ -113,15 +115,16 @@ pub fn answer(
     if !shard.promise(&mut asker, bytes) {
         return;
     }
-    if let Some(values) = cached {
+    if let Some(values) = cached.filter(|values| values.iter().all(Result::is_ok)) {
         return reply(shard, asker, key, Some(&object), &values, receipt);
     }
     let Some(leave) = shard.leave(asker) else {
         return;
     };
+    let deadline = asker.deadline;
     let (shared, key, engine) = (shared.clone(), Key::from(key), engine(shard).clone());
     shard.runtime.clone().spawn(Queue::Foreground, async move {
-        let values = read_values(&engine, key.as_ref(), &object).await;
+        let mut values = read_values(&engine, key.as_ref(), &object).await;
         if values.contains(&Err(Unsure::Moved)) {
             mark!(ValueMoved);
             let mut found = engine.lookup_slow(key.as_ref()).await;
@@ -134,6 +137,9 @@ pub fn answer(
                 on_lookup(&mut shard, &shared, asker, key.as_ref(), found, receipt);
             }
             return shard.flush();
+        }
+        if values.iter().any(Result::is_err) {
+            fetch_bad(&shared, &key, &object, &mut values, deadline).await;
         }
         let mut shard = shared.borrow_mut();
         if let Some(asker) = shard.back(leave) {
@@ -159,6 +165,31 @@ async fn read_values(engine: &Engine, key: KeyRef<'_>, object: &Object<Place>) -
         });
     }
     values
+}
+
+/// Puts values of other replicas in the place of those that cannot be read here.
+async fn fetch_bad(
+    shared: &SharedShard,
+    key: &Key,
+    object: &Object<Place>,
+    values: &mut Values,
+    deadline: Nanos,
+) {
+    let bad = shown(&object.siblings).zip(&*values);
+    let bad = bad.filter(|(_, value)| value.as_ref().is_err_and(|&why| mend::is_mendable(why)));
+    let bad: Vec<mend::Bad> = bad
+        .map(|(sibling, _)| (sibling.dot, sibling.value.clone()))
+        .collect();
+    if bad.is_empty() {
+        return;
+    }
+    let mut found = mend::fetch(shared, key, object, &bad, deadline).await;
+    for (sibling, value) in shown(&object.siblings).zip(values) {
+        if let Some(theirs) = found.remove(&sibling.dot) {
+            mark!(ValueFetched);
+            *value = Ok(theirs);
+        }
+    }
 }
 
 /// `values` are those of the siblings shown, in their order.

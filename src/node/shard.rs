@@ -15,6 +15,7 @@ use super::epochs::{Agreement, Filled};
 use super::flights::Flights;
 use super::gathering::{self, Gatherings};
 use super::links::{Links, Remote};
+use super::mend::Mending;
 use super::status::{Counters, Phase};
 use super::waiters::{ReplyTo, Waiter, Waiters, Waiting};
 use super::{events, explain, fill, forward, gets, keys, puts, reads, writes};
@@ -25,6 +26,7 @@ use crate::causal::actor::Mint;
 use crate::coordinator::tally::Tally;
 use crate::engine::key::KeyRef;
 use crate::engine::{Engine, GroupNumber};
+use crate::membership::token::Gate;
 use crate::replica::identity::Identity;
 use crate::replica::key_queue::KeyQueue;
 use crate::ring::member::NodeId;
@@ -60,6 +62,8 @@ pub struct Shard {
     pub net: Net,
     pub mailbox: Mailbox,
     pub identity: Identity,
+    /// Whom it lets in.
+    pub gate: Gate,
     pub ports: Ports,
     pub request_limits: RequestLimits,
     pub store: Option<Store>,
@@ -103,6 +107,8 @@ pub struct Shard {
     pub filled: Filled,
     /// Gets that bring other replicas up to date after their reply.
     pub repairs: usize,
+    /// Keys whose values are fetched from other replicas, because the own ones cannot be read.
+    pub mending: Mending,
     /// Tasks in the name of other nodes.
     pub peer_tasks: usize,
     pub own: ShardId,
@@ -153,12 +159,14 @@ impl Shard {
             agreement: agreement.map(Rc::new),
             filled: Filled::default(),
             repairs: 0,
+            mending: Mending::default(),
             peer_tasks: 0,
             ring,
             own: ShardId(mailbox.shard()),
             mailbox,
             identity: identity.clone(),
             data: options.data.display().to_string(),
+            gate: options.gate(Some(identity)),
             ports: ports.clone(),
             request_limits: RequestLimits {
                 value_bytes_max: options.value_bytes_max,

@@ -17,8 +17,8 @@ use std::sync::Arc;
 /// The format of the data directory as a whole. Format 2 has an agreed ring; a node alone writes format 1.
 pub const DIRECTORY_FORMAT: u32 = 2;
 const FORMAT_ALONE: u32 = 1;
-const NODE_FILE: &str = "node.toml";
-const SECRET_FILE: &str = "secret";
+pub const NODE_FILE: &str = "node.toml";
+pub const SECRET_FILE: &str = "secret";
 /// crc32c of the rest, u32 little-endian; then the ring as `ring::codec` has it.
 const RING_FILE: &str = "ring";
 /// crc32c of the rest, u32 little-endian; then what this node has promised of the next ring (`ring::register`).

@@ -120,8 +120,9 @@ pub fn plan<'a>(
     seen.join(context);
     let mine = entry.and_then(|e| e.mine);
     let count = seen.entries().len();
-    // One that goes on with its own counter adds no actor.
-    if count >= limits::VECTOR_ENTRIES_MAX && !mint.continues(mine, &seen) {
+    // One that goes on with its own counter adds no actor; what no record holds is refused all the same.
+    let grows = count >= limits::VECTOR_ENTRIES_MAX && !mint.continues(mine, &seen);
+    if grows || !seen.fits() {
         return refused(Refusal::VectorTooLong {
             count,
             limit: limits::VECTOR_ENTRIES_MAX,
@@ -437,5 +438,51 @@ mod tests {
             panic!("{refused:?}")
         };
         assert!(why.to_string().contains("another key"), "{why}");
+    }
+
+    /// A context and what is here may name more writers together than any record holds, each of them few enough.
+    #[test]
+    fn a_vector_that_no_record_holds_is_refused_though_the_counter_goes_on() {
+        let mut mint = mint();
+        let seen = |first: u64| {
+            let mut vector = VersionVector::default();
+            for n in first..first + limits::VECTOR_ENTRIES_JOINED_MAX as u64 / 2 + 1 {
+                vector.add(Dot {
+                    actor: crate::causal::dot::Actor {
+                        incarnation: Incarnation(n),
+                        birth: 0,
+                    },
+                    counter: 1,
+                });
+            }
+            vector
+        };
+        let mut vector = seen(1_000);
+        let mine = mint.mint(None, &vector).expect("a birth is left");
+        vector.add(mine);
+        let entry = Entry {
+            object: Rc::new(Object {
+                vector,
+                siblings: Vec::new(),
+            }),
+            mine: Some(mine),
+            group: GroupNumber(1),
+        };
+        let rule = Rule::Seen(seen(100_000));
+        let planned = plan(
+            Some(&entry),
+            write(b"v", &rule, 1),
+            &mut mint,
+            LIMIT,
+            UnixMillis(0),
+        );
+        let refused = matches!(
+            planned,
+            Planned::Refused {
+                why: Refusal::VectorTooLong { .. },
+                ..
+            }
+        );
+        assert!(refused, "{planned:?}");
     }
 }

@@ -7,6 +7,7 @@ use crate::base::units::{KIB, MIB};
 use crate::causal::context::ContextKeys;
 use crate::engine::key::Key;
 use crate::engine::{Engine, Sizes};
+use crate::membership::token::JoinToken;
 use crate::node::config::Options;
 use crate::node::{self, Announce, Seat, StartError};
 use crate::runtime::Runtime;
@@ -100,6 +101,7 @@ pub fn ring(simulation: &Simulation, shape: &mut Rng, nodes: usize) -> Vec<Host>
             admin: None,
             advertise: None,
             join: machines.iter().map(address).collect(),
+            join_token: Some(JoinToken::of("a token of simulated nodes").expect("long enough")),
             data: "data".into(),
             // Small enough, now and then, that values leave the cache and are read back from the log.
             memory_bytes: usize::from(shards) * [2 * MIB, 16 * MIB][shape.below(2) as usize],

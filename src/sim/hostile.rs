@@ -260,6 +260,7 @@ impl Stage {
             admin: None,
             advertise: None,
             join: Vec::new(),
+            join_token: None,
             data: "data".into(),
             memory_bytes,
             value_bytes_max: MIB,

@@ -59,6 +59,11 @@ struct Choices {
     hasty: f64,
 }
 
+/// The largest values of a world of one node, in a few seeds.
+const HUGE_BYTES: usize = 400_000;
+/// The same of a ring: the nodes there take no larger ones.
+const LARGE_BYTES: usize = 60_000;
+
 /// The switches of one seed: swarm testing turns kinds of actions up, down and off.
 #[derive(Clone, Debug)]
 pub struct Workload {
@@ -89,7 +94,7 @@ impl Workload {
             deletes: 0.1 * rng.below(4) as f64,
             // Now and then so much that one life fills segments.
             value_bytes_max: match rng.chance(0.03) {
-                true => 400_000,
+                true => HUGE_BYTES,
                 false => [16, 200, 5_000, 40_000][rng.below(4) as usize],
             },
             weights,
@@ -97,20 +102,23 @@ impl Workload {
         }
     }
 
-    /// The same for a ring where a key has so many copies: values are small, since each is sent that often, and few
-    /// writes are made to be refused.
+    /// The same for a ring where a key has so many copies: values are small, since each is sent that often, but now and
+    /// then so large that those of one key are more than a record holds; and few writes are made to be refused.
     pub fn draw_for_ring(rng: &mut Rng, copies: u8) -> Workload {
         let alone = Workload::draw(rng);
         let [context, foreign, concurrent, absent, overwrite] = alone.weights;
+        let small = [16, 200, 3_000][rng.below(3) as usize];
+        let huge = alone.value_bytes_max == HUGE_BYTES;
         Workload {
             weights: [
                 context,
                 foreign.min(1),
-                concurrent,
+                // Large ones that stay beside each other.
+                if huge { 40 } else { concurrent },
                 absent.min(2),
                 overwrite,
             ],
-            value_bytes_max: [16, 200, 3_000][rng.below(3) as usize],
+            value_bytes_max: if huge { LARGE_BYTES } else { small },
             choices: Some(Choices {
                 copies,
                 votes: [0.0, 0.3, 0.9][rng.below(3) as usize],
@@ -204,7 +212,7 @@ impl Workload {
                 Some(foreign) => How::Foreign(foreign.clone()),
                 None => How::Overwrite,
             },
-            2 if rng.chance(0.3) => How::Concurrent,
+            2 if self.value_bytes_max == LARGE_BYTES || rng.chance(0.3) => How::Concurrent,
             3 => How::IfAbsent,
             _ => How::Overwrite,
         }

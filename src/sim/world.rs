@@ -122,6 +122,7 @@ impl World {
             admin: None,
             advertise: None,
             join: Vec::new(),
+            join_token: None,
             data: "data".into(),
             // Small enough, now and then, that values leave the cache and are read back from the log.
             memory_bytes: usize::from(shards)

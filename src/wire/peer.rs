@@ -3,7 +3,7 @@
 use crate::base::checksum::{crc32c, crc32c_append};
 
 /// The protocol between nodes that this program speaks.
-pub const PEER_PROTOCOL_VERSION: u16 = 1;
+pub const PEER_PROTOCOL_VERSION: u16 = 2;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -31,10 +31,11 @@ pub enum Kind {
     Filled = 20,
     Noted = 21,
     Learn = 22,
+    Challenge = 23,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 22] = [
+    pub const ALL: [Kind; 23] = [
         Kind::Hello,
         Kind::Welcome,
         Kind::Refused,
@@ -57,6 +58,7 @@ impl Kind {
         Kind::Filled,
         Kind::Noted,
         Kind::Learn,
+        Kind::Challenge,
     ];
 
     pub fn from_wire(number: u8) -> Option<Kind> {
@@ -100,6 +102,8 @@ pub struct Peer<'a> {
     pub position: u64,
     pub position_last: u64,
     pub more: bool,
+    pub nonce: u128,
+    pub answer_nonce: u128,
 }
 
 impl Peer<'_> {
@@ -122,7 +126,7 @@ impl Peer<'_> {
                 part,
             )
         });
-        let mut tail = [0; 129];
+        let mut tail = [0; 161];
         tail[..8].copy_from_slice(&self.ballot_round.to_le_bytes());
         tail[8..24].copy_from_slice(&self.ballot_node.to_le_bytes());
         tail[24..32].copy_from_slice(&self.under_round.to_le_bytes());
@@ -138,6 +142,8 @@ impl Peer<'_> {
         tail[121..123].copy_from_slice(&self.shards.to_le_bytes());
         tail[123..125].copy_from_slice(&self.protocol.to_le_bytes());
         tail[125..129].copy_from_slice(&self.timeout_ms.to_le_bytes());
+        tail[129..145].copy_from_slice(&self.nonce.to_le_bytes());
+        tail[145..161].copy_from_slice(&self.answer_nonce.to_le_bytes());
         crc32c_append(check, &tail)
     }
 }

@@ -1,5 +1,6 @@
 //! Bytes that a disk has spoilt, in the files of a real node: errors, told and listed, and never forgotten.
 
+use crate::cluster::Ring;
 use crate::harness::{Node, Scratch, alone, armilla, code, cpus, eventually, report, text};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -138,4 +139,39 @@ fn scrub_finds_what_nobody_reads() {
         .unwrap();
     assert_eq!(code(&looked), 5);
     assert!(text(&looked.stdout).contains("\"kind\":\"damage\""));
+}
+
+/// Other replicas have what one disk has spoilt: the client notices nothing, and the value is whole again where it was
+/// rotten.
+#[test]
+fn a_rotten_value_is_fetched_from_another_replica_and_written_anew() {
+    let _alone = alone();
+    let ring = Ring::up("damage-ring", 3);
+    let value = |key: u64| format!("{key}-{}", "v".repeat(3000));
+    for key in 0..KEYS {
+        let put = ring.at(1, &["put", &format!("k{key}"), &value(key), "--w", "3"]);
+        assert_eq!(code(&put), 0, "{}", text(&put.stderr));
+    }
+    // What was replayed is in memory: the values are read from the disk after the start, and spoilt under it.
+    ring.done(&["down"]);
+    ring.done(&["up"]);
+    spoil(&ring.dir().join("node-1").join("data"));
+    let read = |key: u64| ring.at(1, &["get", &format!("k{key}"), "--r", "1"]);
+    for key in 0..KEYS {
+        let got = read(key);
+        assert_eq!(
+            (code(&got), text(&got.stdout)),
+            (0, value(key)),
+            "k{key}: {}",
+            text(&got.stderr)
+        );
+    }
+    // It needs nobody any more.
+    ring.done(&["kill", "2"]);
+    ring.done(&["kill", "3"]);
+    for key in 0..KEYS {
+        eventually("it is whole again", || {
+            text(&read(key).stdout) == value(key)
+        });
+    }
 }

@@ -172,6 +172,45 @@ fn a_dead_node_is_named_by_who_needs_it_and_not_missed_by_who_does_not() {
     }
 }
 
+/// Each of two replicas takes as many concurrent values as it may while the other is gone: together they are more than
+/// either would have taken.
+#[test]
+fn what_replicas_took_apart_is_joined_and_can_be_merged() {
+    const EACH: usize = 120;
+    let _alone = alone();
+    let ring = Ring::up("quorums-crowd", 3);
+    let at = |node: u8| Client::connect(&ring.address(node)).unwrap();
+    ring.done(&["kill", "3"]);
+    for (up, down) in [(1, 2), (2, 1)] {
+        ring.done(&["kill", &down.to_string()]);
+        let client = at(up);
+        let put = Put::concurrent().write_quorum(1);
+        for nth in 0..EACH {
+            let value = format!("{up}-{nth}");
+            client.put(b"crowd", value.as_bytes(), &put).unwrap();
+        }
+        ring.done(&["kill", &up.to_string()]);
+        ring.done(&["restart", &down.to_string()]);
+    }
+    ring.done(&["up"]);
+    for node in 1..=3 {
+        let got = at(node).get_with(b"crowd", &Get::default().read_quorum(3));
+        let got = got.unwrap();
+        assert_eq!(got.siblings.len(), 2 * EACH, "node {node}");
+        assert!(got.siblings.iter().all(|sibling| !sibling.lost));
+    }
+    // No further one is taken, and one that merges them is.
+    let client = at(1);
+    assert!(client.put(b"crowd", b"more", &Put::concurrent()).is_err());
+    let got = client.get_with(b"crowd", &Get::default().read_quorum(3));
+    let merge = Put::with_context(&got.unwrap().context).write_quorum(3);
+    client.put(b"crowd", b"merged", &merge).unwrap();
+    for node in 1..=3 {
+        let got = ring.at(node, &["get", "crowd", "--r", "3"]);
+        assert_eq!(text(&got.stdout), "merged", "{}", text(&got.stderr));
+    }
+}
+
 /// The last acked number of each key, and the last one sent. A key has one writer.
 type Ledger = Arc<Mutex<BTreeMap<String, (u64, u64)>>>;
 

@@ -31,6 +31,7 @@ const MUST_SEE: &[Mark] = &[
     Mark::StoreRefused,
     Mark::OperationHeld,
     Mark::LinkSilent,
+    Mark::StoredApart,
 ];
 
 /// What a ring meets that grows.

@@ -11,6 +11,7 @@ const CAUGHT_ELSEWHERE: &[Planted] = &[
     Planted::RottenRecordCopied,
     Planted::FreedUnread,
     Planted::ColdTailForgotten,
+    Planted::ApartNotPinned,
     Planted::QuarantineForgotten,
     Planted::RotOverlooked,
     Planted::SnapshotWithoutTail,

@@ -2,7 +2,7 @@
 
 use super::properties::vector;
 use crate::base::golden::{self, hex, unhex};
-use crate::base::limits::{CONTEXT_BYTES_MAX, VECTOR_ENTRIES_MAX};
+use crate::base::limits::{CONTEXT_BYTES_MAX, VECTOR_ENTRIES_JOINED_MAX};
 use crate::base::units::UnixMillis;
 use crate::causal::context::{ContextKey, ContextKeys, Refused};
 use crate::causal::dot::{Actor, Dot, Incarnation};
@@ -307,7 +307,7 @@ fn secrets_do_not_show() {
 #[test]
 fn the_largest_vector_fits_and_no_larger_one() {
     let mut vector = VersionVector::default();
-    for index in 0..VECTOR_ENTRIES_MAX as u64 {
+    for index in 0..VECTOR_ENTRIES_JOINED_MAX as u64 {
         vector.add(dot(u64::MAX - index, u32::MAX, u64::MAX));
     }
     assert!(vector.fits());
@@ -317,7 +317,7 @@ fn the_largest_vector_fits_and_no_larger_one() {
     vector.add(dot(1, 0, 1));
     assert!(!vector.fits());
     // What it would be, written by hand: its count, then its entries.
-    let mut larger = vec![0x81, 0x08];
+    let mut larger = vec![0x81, 0x10];
     larger.extend([1, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
     larger.extend(&bytes[2..]);
     assert_eq!(VersionVector::decode(&mut &larger[..]), None);

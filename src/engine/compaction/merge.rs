@@ -3,6 +3,7 @@
 use super::pick::{Size, pick};
 use crate::base::marks::mark;
 use crate::base::planted::planted;
+use crate::engine::damage::BadFile;
 use crate::engine::key::Key;
 use crate::engine::lookup::Merged;
 use crate::engine::manifest_codec::Edit;
@@ -15,8 +16,8 @@ use std::collections::BTreeSet;
 
 /// Why a merge came to nothing.
 enum Failed {
-    /// The runs stay as they are.
-    Unreadable,
+    /// The run that this table is of stays as it is.
+    Unreadable(BadFile),
     Disk(DiskError),
     /// The log closes.
     Closed,
@@ -32,6 +33,8 @@ impl Shell {
     /// Until the log closes.
     pub(in crate::engine) async fn keep_merging(&self) {
         let mut stuck: BTreeSet<u64> = BTreeSet::new();
+        // Of the last merge that the disk had no room for.
+        let mut too_large = u64::MAX;
         while self.serves() {
             let runs = self.state.borrow().runs();
             let sizes: Vec<Size> = runs
@@ -41,10 +44,12 @@ impl Shell {
                     stuck: stuck.contains(&run.number),
                 })
                 .collect();
-            let chosen = pick(&sizes);
+            let room = self.state.borrow().room_to_merge();
+            let chosen = pick(&sizes, room.min(too_large - 1));
             self.state.borrow_mut().on_merge_due(chosen.is_some());
             let Some(chosen) = chosen else {
                 self.merges.notified().await;
+                too_large = u64::MAX;
                 continue;
             };
             let count = chosen.len();
@@ -56,16 +61,24 @@ impl Shell {
                 .collect();
             match self.merge(&inputs).await {
                 Ok(()) => mark!(Merged),
-                Err(Failed::Unreadable) => {
+                Err(Failed::Unreadable(file)) => {
                     mark!(MergeUnreadable);
-                    self.state
-                        .borrow_mut()
-                        .damage()
-                        .on_merge_stuck(count as u64);
+                    let bad = inputs.iter().filter(|run| run.has(file));
+                    let bad: Vec<u64> = bad.map(|run| run.number).collect();
+                    assert!(!bad.is_empty(), "a merge reads its inputs only");
+                    let count = bad.len() as u64;
+                    self.state.borrow_mut().damage().on_merge_stuck(count);
                     self.damaged.notify();
-                    stuck.extend(inputs.iter().map(|run| run.number));
+                    stuck.extend(bad);
                 }
-                Err(Failed::Disk(error)) => self.on_background_error(error).await,
+                // A smaller one may fit; puts and flushes have the room that there is.
+                Err(Failed::Disk(error)) if error.cause.passes() => {
+                    mark!(MergeTooLarge);
+                    too_large = inputs.iter().map(Run::bytes).sum();
+                }
+                Err(Failed::Disk(error)) => {
+                    self.poison(error);
+                }
                 Err(Failed::Closed) => {}
             }
         }
@@ -122,8 +135,9 @@ impl Shell {
 
     async fn merged_next(&self, merged: &mut Merged) -> Result<Option<(Key, TableEntry)>, Failed> {
         merged.next().await.map_err(|bad| {
+            let file = bad.spot.file;
             self.note(bad);
-            Failed::Unreadable
+            Failed::Unreadable(file)
         })
     }
 

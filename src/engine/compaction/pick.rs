@@ -25,18 +25,20 @@ fn bytes(runs: &[Size]) -> u64 {
     runs.iter().map(|size| size.bytes).sum()
 }
 
-/// Neighbours to be merged, of `runs` from the newest to the oldest.
-pub fn pick(runs: &[Size]) -> Option<Range<usize>> {
-    let sound = |runs: &[Size]| runs.iter().all(|size| !size.stuck);
+/// Neighbours to be merged, of `runs` from the newest to the oldest. Until a merge is done both its runs and what it
+/// made of them take room: `room` bytes are there for it.
+pub fn pick(runs: &[Size], room: u64) -> Option<Range<usize>> {
+    let can = |runs: &[Size]| bytes(runs) <= room && runs.iter().all(|size| !size.stuck);
     let (oldest, newer) = runs.split_last()?;
     let large = !newer.is_empty() && bytes(newer) >= oldest.bytes;
-    if large && sound(runs) {
+    if large && can(runs) {
         return Some(0..runs.len());
     }
-    full_tier(newer).or_else(|| {
+    let tier = full_tier(newer).filter(|tier| can(&runs[tier.clone()]));
+    tier.or_else(|| {
         let windows = runs.windows(COMPACTION_FANOUT).enumerate();
-        let sound = windows.filter(|(_, window)| sound(window));
-        let cheapest = sound.min_by_key(|(_, window)| bytes(window));
+        let possible = windows.filter(|(_, window)| can(window));
+        let cheapest = possible.min_by_key(|(_, window)| bytes(window));
         let cheapest = cheapest.filter(|_| runs.len() > RUNS_MAX);
         cheapest.map(|(from, _)| from..from + COMPACTION_FANOUT)
     })
@@ -84,8 +86,18 @@ mod tests {
             (&[20, 700, 20, 700, 20, 700, 5000], None),
         ];
         for (runs, chosen) in table {
-            assert_eq!(pick(&sizes(runs)), chosen, "{runs:?}");
+            assert_eq!(pick(&sizes(runs), u64::MAX), chosen, "{runs:?}");
         }
+    }
+
+    #[test]
+    fn a_smaller_merge_where_there_is_no_room_for_the_large_one() {
+        let runs = sizes(&[vec![20; 8], vec![160]].concat());
+        assert_eq!(pick(&runs, 320), Some(0..9));
+        assert_eq!(pick(&runs, 319), Some(0..8));
+        assert_eq!(pick(&runs, 159), None);
+        let many = sizes(&[20; RUNS_MAX + 1]);
+        assert_eq!(pick(&many, 20 * COMPACTION_FANOUT as u64), Some(0..8));
     }
 
     #[test]
@@ -93,19 +105,19 @@ mod tests {
         let mut runs = sizes(&[20; 10]);
         runs[9].bytes = 100;
         runs[9].stuck = true;
-        assert_eq!(pick(&runs), Some(0..9));
+        assert_eq!(pick(&runs, u64::MAX), Some(0..9));
         runs[4].stuck = true;
-        assert_eq!(pick(&runs), None);
+        assert_eq!(pick(&runs, u64::MAX), None);
         let mut many = sizes(&[20; RUNS_MAX]);
         many[0].stuck = true;
-        assert_eq!(pick(&many), Some(1..RUNS_MAX - 1));
+        assert_eq!(pick(&many, u64::MAX), Some(1..RUNS_MAX - 1));
         many.insert(0, many[0]);
         many[2 + COMPACTION_FANOUT].stuck = true;
         many.iter_mut()
             .skip(2)
             .step_by(2)
             .for_each(|size| size.bytes = 1000);
-        assert_eq!(pick(&many), Some(2..2 + COMPACTION_FANOUT));
+        assert_eq!(pick(&many, u64::MAX), Some(2..2 + COMPACTION_FANOUT));
     }
 
     proptest! {
@@ -119,7 +131,7 @@ mod tests {
             for bytes in flushes {
                 runs.insert(0, bytes);
                 flushed += bytes;
-                while let Some(range) = pick(&sizes(&runs)) {
+                while let Some(range) = pick(&sizes(&runs), u64::MAX) {
                     let sum = runs[range.clone()].iter().sum();
                     merged += sum;
                     runs.splice(range, [sum]);
@@ -141,7 +153,7 @@ mod tests {
             let (mut written, flush) = (0, (part * KEYS) as u64);
             for _ in 0..200 {
                 runs.insert(0, flush);
-                while let Some(range) = pick(&sizes(&runs)) {
+                while let Some(range) = pick(&sizes(&runs), u64::MAX) {
                     let merged = union(&runs[range.clone()]);
                     written += merged;
                     runs.splice(range, [merged]);

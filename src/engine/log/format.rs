@@ -73,23 +73,36 @@ pub struct RecordHeader {
 
 pub const RECORD_HEADER_BYTES: usize = size_of::<RecordHeader>();
 const _: () = assert!(RECORD_HEADER_BYTES == 8);
+// A place says in 16 bits which sibling of its record it is.
+const _: () = assert!(limits::SIBLINGS_JOINED_MAX <= u16::MAX as usize);
 
 /// The kind of a record: the state of a key that the shard owns, whole; frozen.
 pub const RECORD_OBJECT: u8 = 1;
 
-/// Bytes of a vector on disk: 8 incarnation, 5 birth, 10 counter an entry, and its count.
-pub const VECTOR_BYTES_MAX: usize = limits::VECTOR_ENTRIES_MAX * 23 + 16;
+/// Bytes of a record beside its large values: of a vector 8 incarnation, 5 birth, 10 counter an entry, and its count.
+pub const fn overhead_bytes(siblings: usize, vector_entries: usize) -> usize {
+    RECORD_HEADER_BYTES
+        + 1
+        + KEY_CODE_BYTES_MAX
+        + vector_entries * 23
+        + 16
+        + VARINT_BYTES_MAX_U32
+        + siblings * (SIBLING_CODE_BYTES_MAX + limits::INLINE_VALUE_BYTES_MAX)
+        + WORD_BYTES
+}
 
-/// All of a record but its large values: what a segment must hold beside them.
-pub const RECORD_OVERHEAD_BYTES_MAX: usize = RECORD_HEADER_BYTES
-    + 1
-    + KEY_CODE_BYTES_MAX
-    + VECTOR_BYTES_MAX
-    + VARINT_BYTES_MAX_U32
-    + limits::SIBLINGS_MAX * (SIBLING_CODE_BYTES_MAX + limits::INLINE_VALUE_BYTES_MAX)
-    + WORD_BYTES;
+/// All of a record but its large values, as far as a coordinator lets a key grow: a segment holds two such, each with
+/// the largest value.
+pub const RECORD_OVERHEAD_BYTES_MAX: usize =
+    overhead_bytes(limits::SIBLINGS_MAX, limits::VECTOR_ENTRIES_MAX);
 
+// What a join may bring together fits the smallest segment too.
 const _: () = assert!(
-    GROUP_HEADER_BYTES + RECORD_OVERHEAD_BYTES_MAX + limits::VALUE_BYTES_DEFAULT
+    GROUP_HEADER_BYTES
+        + overhead_bytes(
+            limits::SIBLINGS_JOINED_MAX,
+            limits::VECTOR_ENTRIES_JOINED_MAX
+        )
+        + limits::VALUE_BYTES_DEFAULT
         <= limits::SEGMENT_BYTES_MIN / 2
 );

@@ -91,7 +91,7 @@ fn coded(value: &NewValue<'_>) -> Coded {
 
 impl<'a> NewRecord<'a> {
     pub fn new(key: KeyRef<'_>, object: &'a Object<NewValue<'a>>) -> NewRecord<'a> {
-        assert!(object.siblings.len() <= limits::SIBLINGS_MAX);
+        assert!(object.siblings.len() <= limits::SIBLINGS_JOINED_MAX);
         assert!(object.siblings.is_sorted_by(|a, b| a.dot < b.dot));
         // One allocation for most records: names of some 40 bytes, two actors.
         let mut state = Vec::with_capacity(key.key.len() + 96 + 48 * object.siblings.len());
@@ -187,7 +187,7 @@ fn decode_object(mut rest: &[u8]) -> Option<(KeyRef<'_>, Object<Found<'_>>)> {
     let key = state_codec::decode_key(&mut rest)?;
     let vector = VersionVector::decode(&mut rest)?;
     let count = varint::decode_u32(&mut rest)? as usize;
-    if count > limits::SIBLINGS_MAX {
+    if count > limits::SIBLINGS_JOINED_MAX {
         return None;
     }
     let mut coded: Vec<Sibling<Coded>> = Vec::with_capacity(count);
@@ -310,6 +310,39 @@ pub mod tests {
         let mut bytes = vec![0xee; record.bytes()];
         record.encode(7, 99, &mut bytes);
         bytes
+    }
+
+    /// All that a join may bring together, with the longest key.
+    #[test]
+    fn the_largest_record_is_read_back() {
+        let inline = Value::Inline(vec![7; limits::INLINE_VALUE_BYTES_MAX]);
+        let values = vec![inline; limits::SIBLINGS_JOINED_MAX];
+        let mut object = object(&values);
+        let more = limits::VECTOR_ENTRIES_JOINED_MAX - limits::SIBLINGS_JOINED_MAX;
+        for n in 0..more as u64 {
+            object.vector.add(dot(u64::MAX - 5 * n, u64::MAX));
+        }
+        assert_eq!(
+            object.vector.entries().len(),
+            limits::VECTOR_ENTRIES_JOINED_MAX
+        );
+        let (bucket, name) = ([1; limits::BUCKET_BYTES_MAX], [2; limits::KEY_BYTES_MAX]);
+        let key = KeyRef {
+            position: Position(9),
+            bucket: &bucket,
+            key: &name,
+        };
+        let record = NewRecord::new(key, &object);
+        let most = overhead_bytes(
+            limits::SIBLINGS_JOINED_MAX,
+            limits::VECTOR_ENTRIES_JOINED_MAX,
+        );
+        assert!(record.bytes() <= most, "{} > {most}", record.bytes());
+        let mut bytes = vec![0; record.bytes()];
+        record.encode(2, 3, &mut bytes);
+        let read = decode(&bytes, 2, 3).expect("it was just written");
+        assert_eq!(read.object.vector, object.vector);
+        assert_eq!(read.object.siblings.len(), object.siblings.len());
     }
 
     proptest! {

@@ -11,7 +11,7 @@ use crate::engine::manifest::{ReplayFrom, Sealed};
 use crate::engine::memtable::Memtable;
 use crate::engine::runs::{Run, Runs};
 use crate::engine::table::TableId;
-use crate::engine::usage::Usage;
+use crate::engine::usage::{Candidate, Usage};
 use crate::runtime::disk::File;
 use std::rc::Rc;
 
@@ -151,12 +151,17 @@ impl State {
         let takes = |segment: &&Segment| {
             let number = segment.number;
             let left = self.damage.is_stuck(number) || self.postponed.contains(&number);
-            self.sealed.contains_key(&number) && !left && !self.cold.is_emptied(number)
+            let cold = self.cold.is_emptied(number) || self.cold.is_pinned(number);
+            self.sealed.contains_key(&number) && !left && !cold
         };
         let candidates = before.chain(self.cold.closed()).filter(takes);
-        let mut candidates: Vec<Segment> = candidates.copied().collect();
+        let candidate = |segment: &Segment| Candidate {
+            segment: *segment,
+            end: self.sealed[&segment.number].end,
+        };
+        let mut candidates: Vec<Candidate> = candidates.map(candidate).collect();
         // Numbers are given in order of age.
-        candidates.sort_by_key(|segment| segment.number);
+        candidates.sort_by_key(|one| one.segment.number);
         let Some(number) = self.usage.victim(&candidates, &self.space()) else {
             // All have been tried: at the next look there may be room.
             self.postponed.clear();

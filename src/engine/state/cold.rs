@@ -1,5 +1,6 @@
 //! The state's part in copies: what lives in a victim is copied, apart from what is written now, into a cold segment;
-//! then its entry names the copy. So what is overwritten soon does not lie beside what stays.
+//! then its entry names the copy. So what is overwritten soon does not lie beside what stays. Values that are too large
+//! together for one record of the log lie there too (`engine::apart`).
 //!
 //! Such a flip is in memory only, like any entry on its way into a table, and nothing of it is in the log: after a
 //! crash the entry names the old place again. So a segment stays until every flip away from it stands in a table that a
@@ -34,6 +35,8 @@ pub struct Cold {
     /// Copies go to the last one.
     writer: Option<LogWriter>,
     flips: Flips,
+    /// How many objects that are being stored have values there that no entry names yet.
+    pins: BTreeMap<u32, u32>,
 }
 
 /// Which segments wait for which memory to become a table.
@@ -104,6 +107,23 @@ impl Cold {
         self.flips.emptied.remove(&segment);
     }
 
+    /// It is not collected until it is unpinned as often.
+    pub fn pin(&mut self, segment: u32) {
+        *self.pins.entry(segment).or_default() += 1;
+    }
+
+    pub fn unpin(&mut self, segment: u32) {
+        let pins = self.pins.get_mut(&segment).expect("it was pinned");
+        *pins -= 1;
+        if *pins == 0 {
+            self.pins.remove(&segment);
+        }
+    }
+
+    pub fn is_pinned(&self, segment: u32) -> bool {
+        self.pins.contains_key(&segment) && !planted!(ApartNotPinned)
+    }
+
     pub fn is_emptied(&self, segment: u32) -> bool {
         self.flips.emptied.contains_key(&segment)
     }
@@ -133,6 +153,10 @@ impl Cold {
 }
 
 impl State {
+    pub fn cold_mut(&mut self) -> &mut Cold {
+        &mut self.cold
+    }
+
     /// Whether copies have segments of their own now: a full disk has no room for another open one.
     pub fn copies_apart(&self) -> bool {
         !self.disk_full && !self.is_pressed()
@@ -170,7 +194,7 @@ impl State {
         self.manifest_bytes = manifest_bytes;
     }
 
-    /// Gives the copy of an object's values its place; `Err`: there is no room for its record of so many bytes, in what
+    /// Gives a record of an object's values its place; `Err`: there is no room for its record of so many bytes, in what
     /// waits or in the open segment.
     pub fn add_copy(
         &mut self,
@@ -184,7 +208,6 @@ impl State {
         let reserved = reserved.map_err(|_| bytes)?;
         let out = writer.reserved_bytes(reserved);
         record.encode(reserved.segment, reserved.offset_words, out);
-        self.counters.bytes_relocated += bytes as u64;
         Ok(Location {
             segment: reserved.segment,
             offset_words: reserved.offset_words,
@@ -225,8 +248,11 @@ impl State {
         );
         let object = copied.flipped(&before.object);
         let bytes = super::memtable::entry_bytes(key.key.len(), before);
-        if self.closed || self.entry_bytes() + bytes > self.entry_bytes_max() {
+        if self.closed {
             return Err(AppendRefused::Overloaded);
+        }
+        if self.entry_bytes() + bytes > self.entry_bytes_max() {
+            return Err(self.no_memory());
         }
         mark!(Flipped);
         self.usage.on_write(key, Some(&before.object), &object);

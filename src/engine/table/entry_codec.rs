@@ -31,7 +31,7 @@ pub fn encode(
     dictionary: &mut DictionaryBuilder,
     out: &mut Vec<u8>,
 ) {
-    assert!(object.siblings.len() <= limits::SIBLINGS_MAX);
+    assert!(object.siblings.len() <= limits::SIBLINGS_JOINED_MAX);
     assert!(object.siblings.is_sorted_by(|a, b| a.dot < b.dot));
     assert!(object.vector.fits());
     let start = out.len();
@@ -87,7 +87,7 @@ pub fn decode_key(mut bytes: &[u8]) -> Option<(KeyRef<'_>, &[u8])> {
 pub fn decode_state(mut bytes: &[u8], dictionary: &[Incarnation]) -> Option<TableEntry> {
     let head = varint::decode(&mut bytes)?;
     let siblings_count = head >> 1;
-    if siblings_count > limits::SIBLINGS_MAX as u64 {
+    if siblings_count > limits::SIBLINGS_JOINED_MAX as u64 {
         return None;
     }
     let mine = match head & 1 {
@@ -96,7 +96,9 @@ pub fn decode_state(mut bytes: &[u8], dictionary: &[Incarnation]) -> Option<Tabl
     };
     let count = varint::decode(&mut bytes)?;
     // Bounds the work by what has come.
-    if count > limits::VECTOR_ENTRIES_MAX as u64 || count > (bytes.len() / DOT_BYTES_MIN) as u64 {
+    if count > limits::VECTOR_ENTRIES_JOINED_MAX as u64
+        || count > (bytes.len() / DOT_BYTES_MIN) as u64
+    {
         return None;
     }
     let mut vector = VersionVector::default();
@@ -201,9 +203,11 @@ pub mod tests {
 
     #[test]
     fn the_largest_entry_fits() {
-        let values =
-            vec![Value::Inline(vec![7; limits::INLINE_VALUE_BYTES_MAX]); limits::SIBLINGS_MAX];
-        let more = (limits::VECTOR_ENTRIES_MAX - limits::SIBLINGS_MAX) as u64;
+        let values = vec![
+            Value::Inline(vec![7; limits::INLINE_VALUE_BYTES_MAX]);
+            limits::SIBLINGS_JOINED_MAX
+        ];
+        let more = (limits::VECTOR_ENTRIES_JOINED_MAX - limits::SIBLINGS_JOINED_MAX) as u64;
         let mut object = object(&values[..0], more);
         object.siblings = self::object(&values, 0).siblings;
         for nth in 0..values.len() as u64 {

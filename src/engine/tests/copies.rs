@@ -89,6 +89,32 @@ fn a_power_cut_at_any_io_of_copying_loses_nothing() {
     assert_seen(&OF_COPIES);
 }
 
+/// A crash tore the first group of a segment that was just begun: nothing can name it, and the start gives it back.
+#[test]
+fn a_cold_segment_whose_first_group_is_torn_is_given_back() {
+    marks::reset();
+    for number in (1..=io_count()).step_by(7) {
+        let (_simulation, machine, ledger) = narrow_world(SEED);
+        machine.crash_at_io(Some(number));
+        two_lives(&machine, &ledger);
+        machine.crash_at_io(None);
+        machine.crash();
+        let files = machine.files().into_iter();
+        for path in files.filter(|path| path.ends_with(".segment")) {
+            let bytes = machine.file_bytes(&path).expect("it is there");
+            if bytes.iter().all(|&byte| byte == 0) {
+                machine.corrupt(&path, 300, 1);
+            }
+        }
+        for _ in 0..2 {
+            let checked = check(&machine, &ledger).expect("nothing ends it");
+            checked.unwrap_or_else(|error| panic!("I/O {number}: {error}"));
+            machine.crash();
+        }
+    }
+    assert_seen(&[Mark::ColdTornAway]);
+}
+
 #[test]
 fn an_io_of_copying_that_fails_loses_nothing() {
     marks::reset();

@@ -1,8 +1,9 @@
 //! What cannot be read is an error, and is noted: listed, told, and known to the next start.
 
-use super::tables::{collect, fill, tiny_world};
+use super::tables::{TINY, collect, fill, tiny_world};
 use super::*;
 use crate::base::limits::PAGE_BYTES;
+use crate::base::marks::{self, Mark};
 use crate::base::planted::{self, Planted};
 use crate::engine::damage::Spot;
 use crate::engine::{DamageReport, News, quarantine};
@@ -178,6 +179,134 @@ fn a_stuck_segment_is_told_with_its_reason() {
     );
     let place = |news: &News| matches!(news, News::Unreadable(bad) if bad.spot.file.name().ends_with(".segment"));
     assert!(news.iter().any(place), "{news:?}");
+}
+
+/// A life on a spoilt directory, whose ledger begins anew: values of new keys, overwritten and flushed, so that much is
+/// to be collected and merged.
+async fn write_and_collect(runtime: &Runtime) -> Engine {
+    let ledger = SharedLedger::default();
+    ledger.borrow_mut().sizes = TINY;
+    let (engine, _) = open(runtime, options_of(&ledger)).await.expect("it starts");
+    let (commits, acks) = (engine.clone(), ledger.clone());
+    runtime.spawn(Queue::Foreground, async move {
+        while let Ok(durable) = commits.commit_next().await {
+            acks.borrow_mut().ack(0, durable);
+        }
+    });
+    let (engine, ledger) = (&engine, &ledger);
+    for round in 0..10u8 {
+        for name in (200..212).chain(200..206) {
+            let found = lookup(engine, name).await;
+            // An arc of which a group is lost takes no writes.
+            let _ = append_to(engine, ledger, found, name, Some(&[round; 9_000]), false);
+            settle(runtime, engine, ledger).await;
+        }
+        engine.flush();
+        runtime.sleep(Duration::from_secs(1)).await;
+        collect(runtime, engine).await;
+    }
+    engine.clone()
+}
+
+/// Only the run that it is in stays unmerged, and only the segments that its entries may name are kept.
+#[test]
+fn a_bad_block_stops_neither_collection_nor_merges() {
+    marks::reset();
+    let (_simulation, machine, ledger) = tiny_world(25);
+    let shared = ledger.clone();
+    machine.run(|runtime| async move {
+        let engine = begin(&runtime, &shared, options_of(&shared)).await;
+        fill(&runtime, &engine.expect("a sound disk"), &shared).await;
+    });
+    machine.crash();
+    // A start removes what no manifest names.
+    machine.run(|runtime| async move {
+        let (engine, _) = open(&runtime, options_of(&ledger))
+            .await
+            .expect("it starts");
+        let _ = engine.close().await;
+    });
+    let files = machine.files().into_iter();
+    let oldest = files.filter(|path| path.ends_with(".table")).min();
+    machine.corrupt(&oldest.expect("something was flushed"), 300, 1);
+    let (statistics, report) = machine
+        .run(|runtime| async move {
+            let engine = write_and_collect(&runtime).await;
+            (engine.statistics(), engine.damage())
+        })
+        .expect("nothing ends it");
+    for mark in [Mark::CountSkipped, Mark::MergeUnreadable] {
+        assert!(
+            marks::seen(mark) > 0,
+            "{} was never seen: {report:?}",
+            mark.name()
+        );
+    }
+    assert_eq!(report.runs_stuck, 1, "{report:?}");
+    assert!(
+        statistics.merges > 0 && statistics.segments_collected > 0,
+        "{statistics:?}"
+    );
+}
+
+/// Wherever in a group of a segment a byte rots, and however the segment is then replayed, kept as value storage and
+/// looked at by collection: its file is not removed, for what is in it may be all that there is.
+#[test]
+fn a_segment_with_a_rotten_group_is_never_removed() {
+    // Each group is of another key, so that what one of them lacks makes no other unsure; all are replayed.
+    let prepared = || {
+        let (simulation, machine, ledger) = tiny_world(31);
+        ledger.borrow_mut().sizes = Sizes {
+            memtable_bytes: None,
+            replay_bytes: None,
+            ..TINY
+        };
+        machine.run(|runtime| async move {
+            let engine = begin(&runtime, &ledger, options_of(&ledger)).await;
+            let engine = engine.expect("a sound disk");
+            for name in (0..25).chain(0..25) {
+                let found = lookup(&engine, name).await;
+                append_to(&engine, &ledger, found, name, Some(&[7; 60_000]), false)
+                    .expect("there is room");
+                settle(&runtime, &engine, &ledger).await;
+                runtime.sleep(Duration::from_millis(5)).await;
+            }
+        });
+        machine.crash();
+        (simulation, machine)
+    };
+    let (_simulation, machine) = prepared();
+    let mut segments = machine.files();
+    segments.retain(|path| path.ends_with(".segment"));
+    let page = |path: &String| {
+        machine
+            .file_bytes(path)
+            .map(|bytes| bytes[..PAGE_BYTES].to_vec())
+    };
+    segments.retain(|path| page(path).is_some_and(|page| page.iter().any(|&byte| byte != 0)));
+    segments.sort();
+    // The last group of all may be torn.
+    segments.pop();
+    let mut tried = 0;
+    for path in segments.iter().rev().take(8) {
+        let bytes = machine.file_bytes(path).expect("it is there");
+        let pages = bytes.chunks(PAGE_BYTES).enumerate();
+        let written = pages.filter(|(_, page)| page.iter().any(|&byte| byte != 0));
+        let written: Vec<usize> = written.map(|(page, _)| page).collect();
+        let last = written.last().copied();
+        // Groups in the midst, and the last one of the segment.
+        for page in written.into_iter().step_by(29).chain(last) {
+            tried += 1;
+            let (_simulation, machine) = prepared();
+            machine.corrupt(path, page as u64 * PAGE_BYTES as u64 + 300, 1);
+            machine.run(|runtime| async move {
+                let engine = write_and_collect(&runtime).await;
+                assert!(engine.statistics().segments_collected > 0);
+            });
+            assert!(machine.files().contains(path), "page {page} of {path}");
+        }
+    }
+    assert!(tried > 10, "{tried}");
 }
 
 /// A check that never failed proves nothing.

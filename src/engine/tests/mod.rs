@@ -1,5 +1,6 @@
 //! The engine against a list of what was appended, on a disk that loses, fails and rots.
 
+mod apart;
 mod copies;
 mod damage;
 mod faults;

@@ -39,6 +39,7 @@ pub fn encode_peer<'b>(builder: &'b mut Builder, peer: &Peer<'_>) -> &'b [u8] {
         |number: u128| (number != 0).then(|| fb::Id128::new(number as u64, (number >> 64) as u64));
     let (cluster, node, proof) = (id(peer.cluster), id(peer.node), id(peer.proof));
     let (ballot_node, under_node) = (id(peer.ballot_node), id(peer.under_node));
+    let (nonce, answer_nonce) = (id(peer.nonce), id(peer.answer_nonce));
     let arguments = fb::PeerArgs {
         kind: fb::Kind(peer.kind as u8),
         id: peer.id,
@@ -69,6 +70,8 @@ pub fn encode_peer<'b>(builder: &'b mut Builder, peer: &Peer<'_>) -> &'b [u8] {
         position: peer.position,
         position_last: peer.position_last,
         more: peer.more,
+        nonce: nonce.as_ref(),
+        answer_nonce: answer_nonce.as_ref(),
     };
     let root = fb::Peer::create(fbb, &arguments);
     fbb.finish_size_prefixed(root, Some(PEER_IDENTIFIER));
@@ -114,6 +117,8 @@ pub fn decode_peer(frame: &[u8]) -> Result<Peer<'_>, BadPeer> {
         position: table.position(),
         position_last: table.position_last(),
         more: table.more(),
+        nonce: number(table.nonce()),
+        answer_nonce: number(table.answer_nonce()),
     };
     if peer.check() != table.check() {
         return Err(BadPeer::Check);

@@ -50,6 +50,8 @@ fn every_field_comes_back() {
             position: 15,
             position_last: u64::MAX,
             more: true,
+            nonce: u128::MAX - 16,
+            answer_nonce: 17,
         };
         let frame = encode_peer(&mut builder, &all).to_vec();
         assert_eq!(decode_peer(&frame), Ok(all));

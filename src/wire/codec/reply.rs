@@ -2,7 +2,7 @@
 
 use super::{Builder, bytes, fb, id128, number, verifier_options};
 use crate::base::limits::{
-    CONTEXT_BYTES_MAX, KEYS_PAGE_MAX, RESPONSE_FRAME_BYTES_MAX, SIBLINGS_MAX,
+    CONTEXT_BYTES_MAX, KEYS_PAGE_MAX, RESPONSE_FRAME_BYTES_MAX, SIBLINGS_JOINED_MAX,
 };
 use crate::base::units::UnixMillis;
 use crate::causal::object::OperationId;
@@ -11,7 +11,7 @@ use crate::wire::message::{DotView, HelloReply, Next, Receipt, Reply, SiblingVie
 use flatbuffers::{FlatBufferBuilder, ForwardsUOffset, Vector, WIPOffset};
 
 /// The reply, its hello, its place of the next page, its siblings and its keys are a table each.
-const TABLES_MAX: usize = SIBLINGS_MAX + KEYS_PAGE_MAX + 3;
+const TABLES_MAX: usize = SIBLINGS_JOINED_MAX + KEYS_PAGE_MAX + 3;
 
 /// Encodes `reply` as one whole frame, which lives until the builder is used again. Values are copied once, into
 /// the builder; nothing is allocated once the builder has grown to the size of the replies it sees.
@@ -19,7 +19,7 @@ pub fn encode_reply<'b>(builder: &'b mut Builder, reply: &Reply<'_>) -> &'b [u8]
     let status = reply
         .status
         .expect("a reply is encoded once its outcome is decided");
-    assert!(reply.siblings.len() <= SIBLINGS_MAX);
+    assert!(reply.siblings.len() <= SIBLINGS_JOINED_MAX);
     assert!(reply.context.len() <= CONTEXT_BYTES_MAX);
     assert!(reply.keys.len() <= KEYS_PAGE_MAX);
     let fbb = builder.reset();
@@ -60,7 +60,7 @@ fn encode_siblings(
     siblings: &[SiblingView<'_>],
 ) -> WIPOffset<Vector<'static, ForwardsUOffset<fb::Sibling<'static>>>> {
     // A table must be finished before the vector that names it begins: their places wait on the stack.
-    let mut places = [WIPOffset::new(0); SIBLINGS_MAX];
+    let mut places = [WIPOffset::new(0); SIBLINGS_JOINED_MAX];
     for (sibling, place) in siblings.iter().zip(&mut places) {
         let value = (!sibling.value.is_empty()).then(|| fbb.create_vector(sibling.value));
         let dot = fb::Dot::new(
@@ -131,7 +131,7 @@ pub enum BadReply {
     Malformed,
     #[error("the reply has no status")]
     NoStatus,
-    #[error("the reply has {0} siblings: a key has at most {max}", max = SIBLINGS_MAX)]
+    #[error("the reply has {0} siblings: a key has at most {max}", max = SIBLINGS_JOINED_MAX)]
     Siblings(usize),
     #[error("the reply has {0} keys: a page has at most {max}", max = KEYS_PAGE_MAX)]
     Keys(usize),
@@ -252,7 +252,7 @@ pub fn decode_reply(frame: &[u8]) -> Result<ReplyView<'_>, BadReply> {
     if reply.keys.len() > KEYS_PAGE_MAX {
         return Err(BadReply::Keys(reply.keys.len()));
     }
-    if reply.siblings.len() > SIBLINGS_MAX {
+    if reply.siblings.len() > SIBLINGS_JOINED_MAX {
         return Err(BadReply::Siblings(reply.siblings.len()));
     }
     if reply.context.len() > CONTEXT_BYTES_MAX {

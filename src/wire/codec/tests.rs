@@ -1,5 +1,8 @@
 use super::*;
-use crate::base::limits::{CONTEXT_BYTES_MAX, KEY_BYTES_MAX, RESPONSE_FRAME_BYTES_MAX};
+use crate::base::limits::{
+    CONTEXT_BYTES_MAX, FRAME_OVERHEAD_BYTES_MAX, KEY_BYTES_MAX, RESPONSE_FRAME_BYTES_MAX,
+    SIBLING_FRAME_BYTES_MAX, SIBLINGS_JOINED_MAX,
+};
 use crate::base::units::UnixMillis;
 use crate::causal::object::OperationId;
 use crate::wire::frame::{BadFrame, REQUEST_IDENTIFIER};
@@ -461,6 +464,22 @@ fn what_the_verifier_lets_pass_is_refused() {
         decode_reply(fbb.finished_data()).err(),
         Some(BadReply::NoStatus)
     );
+}
+
+#[test]
+fn the_most_siblings_take_no_more_than_their_part_of_a_frame() {
+    let siblings = vec![sibling(b"v"); SIBLINGS_JOINED_MAX];
+    let context = vec![7; CONTEXT_BYTES_MAX];
+    let mut builder = Builder::new();
+    let reply = Reply {
+        context: &context,
+        ..found(&siblings)
+    };
+    let frame = encode_reply(&mut builder, &reply).to_vec();
+    let beside = SIBLINGS_JOINED_MAX * SIBLING_FRAME_BYTES_MAX + FRAME_OVERHEAD_BYTES_MAX;
+    assert!(frame.len() <= beside, "{} > {beside}", frame.len());
+    let read = decode_reply(&frame).expect("it was just written");
+    assert_eq!(read.siblings.len(), SIBLINGS_JOINED_MAX);
 }
 
 #[test]

@@ -13,10 +13,10 @@ pub mod peer {
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_KIND: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_KIND: u8 = 22;
+pub const ENUM_MAX_KIND: u8 = 23;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_KIND: [Kind; 23] = [
+pub const ENUM_VALUES_KIND: [Kind; 24] = [
   Kind::Missing,
   Kind::Hello,
   Kind::Welcome,
@@ -40,6 +40,7 @@ pub const ENUM_VALUES_KIND: [Kind; 23] = [
   Kind::Filled,
   Kind::Noted,
   Kind::Learn,
+  Kind::Challenge,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -70,9 +71,10 @@ impl Kind {
   pub const Filled: Self = Self(20);
   pub const Noted: Self = Self(21);
   pub const Learn: Self = Self(22);
+  pub const Challenge: Self = Self(23);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 22;
+  pub const ENUM_MAX: u8 = 23;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::Missing,
     Self::Hello,
@@ -97,6 +99,7 @@ impl Kind {
     Self::Filled,
     Self::Noted,
     Self::Learn,
+    Self::Challenge,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -124,6 +127,7 @@ impl Kind {
       Self::Filled => Some("Filled"),
       Self::Noted => Some("Noted"),
       Self::Learn => Some("Learn"),
+      Self::Challenge => Some("Challenge"),
       _ => None,
     }
   }
@@ -350,6 +354,8 @@ impl<'a> Peer<'a> {
   pub const VT_POSITION: ::flatbuffers::VOffsetT = 56;
   pub const VT_POSITION_LAST: ::flatbuffers::VOffsetT = 58;
   pub const VT_MORE: ::flatbuffers::VOffsetT = 60;
+  pub const VT_NONCE: ::flatbuffers::VOffsetT = 62;
+  pub const VT_ANSWER_NONCE: ::flatbuffers::VOffsetT = 64;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -369,6 +375,8 @@ impl<'a> Peer<'a> {
     builder.add_ring_digest(args.ring_digest);
     builder.add_ring_epoch(args.ring_epoch);
     builder.add_id(args.id);
+    if let Some(x) = args.answer_nonce { builder.add_answer_nonce(x); }
+    if let Some(x) = args.nonce { builder.add_nonce(x); }
     if let Some(x) = args.under_node { builder.add_under_node(x); }
     if let Some(x) = args.ballot_node { builder.add_ballot_node(x); }
     if let Some(x) = args.secret { builder.add_secret(x); }
@@ -597,6 +605,20 @@ impl<'a> Peer<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<bool>(Peer::VT_MORE, Some(false)).unwrap()}
   }
+  #[inline]
+  pub fn nonce(&self) -> Option<&'a Id128> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<Id128>(Peer::VT_NONCE, None)}
+  }
+  #[inline]
+  pub fn answer_nonce(&self) -> Option<&'a Id128> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<Id128>(Peer::VT_ANSWER_NONCE, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Peer<'_> {
@@ -634,6 +656,8 @@ impl ::flatbuffers::Verifiable for Peer<'_> {
      .visit_field::<u64>("position", Self::VT_POSITION, false)?
      .visit_field::<u64>("position_last", Self::VT_POSITION_LAST, false)?
      .visit_field::<bool>("more", Self::VT_MORE, false)?
+     .visit_field::<Id128>("nonce", Self::VT_NONCE, false)?
+     .visit_field::<Id128>("answer_nonce", Self::VT_ANSWER_NONCE, false)?
      .finish();
     Ok(())
   }
@@ -668,6 +692,8 @@ pub struct PeerArgs<'a> {
     pub position: u64,
     pub position_last: u64,
     pub more: bool,
+    pub nonce: Option<&'a Id128>,
+    pub answer_nonce: Option<&'a Id128>,
 }
 impl<'a> Default for PeerArgs<'a> {
   #[inline]
@@ -702,6 +728,8 @@ impl<'a> Default for PeerArgs<'a> {
       position: 0,
       position_last: 0,
       more: false,
+      nonce: None,
+      answer_nonce: None,
     }
   }
 }
@@ -828,6 +856,14 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> PeerBuilder<'a, 'b, A> {
     self.fbb_.push_slot::<bool>(Peer::VT_MORE, more, false);
   }
   #[inline]
+  pub fn add_nonce(&mut self, nonce: &Id128) {
+    self.fbb_.push_slot_always::<&Id128>(Peer::VT_NONCE, nonce);
+  }
+  #[inline]
+  pub fn add_answer_nonce(&mut self, answer_nonce: &Id128) {
+    self.fbb_.push_slot_always::<&Id128>(Peer::VT_ANSWER_NONCE, answer_nonce);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> PeerBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     PeerBuilder {
@@ -874,6 +910,8 @@ impl ::core::fmt::Debug for Peer<'_> {
       ds.field("position", &self.position());
       ds.field("position_last", &self.position_last());
       ds.field("more", &self.more());
+      ds.field("nonce", &self.nonce());
+      ds.field("answer_nonce", &self.answer_nonce());
       ds.finish()
   }
 }
