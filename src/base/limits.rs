@@ -270,6 +270,9 @@ pub const COLLECT_REST_MS_MAX: u64 = 50;
 /// Emptied segments that wait until the flips away from them stand in a table may take this part of what lives; then
 /// memory becomes a table for their sake.
 pub const COLLECT_HELD_PART: u64 = 32;
+/// Snapshots under the data directory that nobody has taken away; the next one is refused: each keeps files from giving
+/// their room back.
+pub const SNAPSHOTS_LEFT_MAX: usize = 4;
 /// Bytes of the name of a snapshot: a time and a number fit.
 pub const SNAPSHOT_NAME_BYTES_MAX: usize = 64;
 /// MiB a second that a node reads in the background to find what has rotted, unless set otherwise: 2.3 TiB in the seven

@@ -24,8 +24,10 @@ use crate::base::marks::mark;
 use crate::base::planted::planted;
 use crate::base::units::{MIB, Nanos};
 use crate::causal::value_hash::value_hash;
+use crate::runtime::Queue;
 use crate::runtime::disk::{DiskError, File};
 use crate::runtime::time::timeout;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// The pass ends before its end: the log closes, or somebody wants a new one from the beginning.
@@ -53,6 +55,15 @@ struct Way {
 }
 
 impl Shell {
+    /// There is no task before somebody wants it.
+    pub(super) fn start_scrubbing(self: &Rc<Shell>) {
+        if !self.scrubbing.replace(true) {
+            let shell = self.clone();
+            let task = async move { shell.keep_scrubbing().await };
+            self.runtime.spawn(Queue::Scrub, task);
+        }
+    }
+
     fn change_scrub(&self, change: impl FnOnce(&mut Scrub)) {
         let mut scrub = self.scrub.get();
         change(&mut scrub);
@@ -60,7 +71,7 @@ impl Shell {
     }
 
     /// Until the log closes.
-    pub(super) async fn keep_scrubbing(&self) {
+    async fn keep_scrubbing(&self) {
         let interval = SCRUB_PASS_HOURS * 3_600_000_000_000;
         let mut due = self.runtime.now();
         while self.serves() {
@@ -159,7 +170,7 @@ impl Shell {
             };
             let bytes = match next {
                 Some(from) => {
-                    let checked = table.check_blocks(from).await;
+                    let checked = table.check_blocks(from, &self.runtime).await;
                     next = checked.next;
                     checked.bad.into_iter().for_each(|bad| self.found_bad(bad));
                     checked.bytes
@@ -222,6 +233,8 @@ impl Shell {
         };
         let Some(found) = found else {
             if let Some(behind) = way.hole.take() {
+                // The group that must come next lies in the hole, or begins in it.
+                way.noted = true;
                 way.reader = self.reader(&way.file, segment, behind, end);
                 return;
             }
@@ -309,7 +322,6 @@ impl Shell {
             bad(from, window_end - from, &error);
         }
         let (first, behind) = hole.unwrap_or((from, window_end));
-        way.noted = true;
         way.hole = Some(behind);
         way.reader = self.reader(&way.file, segment, way.offset, first);
     }
@@ -362,6 +374,7 @@ impl Engine {
     /// Begins to look at everything now, from the beginning; `scrubbed` tells how far that is.
     pub fn scrub(&self) {
         self.shell.change_scrub(Scrub::ask);
+        self.shell.start_scrubbing();
         self.shell.scrubs.notify();
     }
 

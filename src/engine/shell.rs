@@ -60,6 +60,7 @@ pub(super) struct Shell {
     /// Wakes the task that looks for rot.
     pub(super) scrubs: Notify,
     pub(super) scrub: Cell<Scrub>,
+    pub(super) scrubbing: Cell<bool>,
     pub(super) snapshot: RefCell<Snapshot>,
     /// Wakes the flush that waits for the disk to have room.
     pub(super) room: Notify,
@@ -87,6 +88,7 @@ impl Shell {
             damaged: Notify::default(),
             scrubs: Notify::default(),
             scrub: Cell::default(),
+            scrubbing: Cell::default(),
             snapshot: RefCell::default(),
             room: Notify::default(),
             reported: Cell::new(state.durable()),
@@ -104,15 +106,15 @@ impl Shell {
     pub(super) fn start_background(self: &Rc<Shell>) {
         let (preparing, flushing) = (self.clone(), self.clone());
         let (merging, counting) = (self.clone(), self.clone());
-        let scrubbing = self.clone();
         let spawn =
             |task: Pin<Box<dyn Future<Output = ()>>>| self.runtime.spawn(Queue::Background, task);
         spawn(Box::pin(async move { preparing.keep_preparing().await }));
         spawn(Box::pin(async move { flushing.keep_flushing().await }));
         spawn(Box::pin(async move { merging.keep_merging().await }));
         spawn(Box::pin(async move { counting.count_usage().await }));
-        let scrub = async move { scrubbing.keep_scrubbing().await };
-        self.runtime.spawn(Queue::Scrub, scrub);
+        if self.state.borrow().scrub_rate() > 0 {
+            self.start_scrubbing();
+        }
     }
 
     /// A reader met a place that it could not read: what it answers.

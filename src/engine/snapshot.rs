@@ -11,10 +11,10 @@ use super::log::segment::{self, Segment};
 use super::manifest::Manifest;
 use super::shell::Shell;
 use super::table;
-use crate::base::limits::BULK_READ_BYTES_MAX;
+use crate::base::limits::{BULK_READ_BYTES_MAX, SNAPSHOTS_LEFT_MAX};
 use crate::base::planted::planted;
 use crate::runtime::Queue;
-use crate::runtime::disk::{Disk, DiskError, File, Open, Persist};
+use crate::runtime::disk::{Disk, DiskCause, DiskError, File, Open, Persist};
 
 /// Under the data directory: a directory a snapshot, until whoever asked for it takes it away.
 pub const DIRECTORY: &str = "snapshot";
@@ -32,6 +32,25 @@ pub struct Snapshot {
 }
 
 impl Shell {
+    async fn make(&self, name: &str) -> Result<(), String> {
+        if let Some(poisoned) = self.poisoned() {
+            return Err(poisoned.to_string());
+        }
+        let left = match self.disk().list(DIRECTORY).await {
+            Ok(names) => names.iter().filter(|other| *other != name).count(),
+            Err(error) if error.cause == DiskCause::NotFound => 0,
+            Err(error) => return Err(error.to_string()),
+        };
+        if left >= SNAPSHOTS_LEFT_MAX {
+            return Err(format!(
+                "{left} snapshots stand in {DIRECTORY}/ under the data directory, and nobody has taken them away; \
+                 remove what interrupted commands have left there"
+            ));
+        }
+        let made = self.image(&format!("{DIRECTORY}/{name}")).await;
+        made.map_err(|error| error.to_string())
+    }
+
     async fn image(&self, directory: &str) -> Result<(), DiskError> {
         let disk = self.disk();
         let to = disk.under(directory);
@@ -95,12 +114,9 @@ impl Engine {
             running: true,
             error: None,
         };
-        let directory = format!("{DIRECTORY}/{name}");
+        let name = name.to_owned();
         let task = async move {
-            let made = match shell.poisoned() {
-                Some(poisoned) => Err(poisoned.to_string()),
-                None => shell.image(&directory).await.map_err(|e| e.to_string()),
-            };
+            let made = shell.make(&name).await;
             let mut snapshot = shell.snapshot.borrow_mut();
             snapshot.running = false;
             snapshot.error = made.err();

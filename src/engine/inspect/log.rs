@@ -180,9 +180,10 @@ impl Walk<'_, '_> {
             previous: header.previous_number,
             whole,
         };
+        // One group is written at a time: a header that is whole proves that all before it were.
+        self.follows(header, offset as u64);
+        (self.see)(LogPart::Group(&group));
         if whole {
-            self.follows(header, offset as u64);
-            (self.see)(LogPart::Group(&group));
             let summary = &mut self.summary;
             summary.groups += 1;
             summary.first = summary.first.or(Some(group.number));
@@ -190,16 +191,14 @@ impl Walk<'_, '_> {
             summary.durable_up_to = summary.durable_up_to.max(group.durable_up_to);
             summary.end = (offset + len) as u64;
         } else {
-            (self.see)(LogPart::Group(&group));
             let what = match pages {
                 Some(_) => format!("group {} fails its checksum", group.number),
                 None => format!("the file ends within group {}", group.number),
             };
-            let gap = self.gap.get_or_insert(Gap {
+            self.gap = Some(Gap {
                 from: offset as u64,
-                what: None,
+                what: Some(what),
             });
-            gap.what.get_or_insert(what);
         }
         self.previous = Some((header.number, header.header_crc));
         let pages = &rest[..len.min(rest.len())];
@@ -207,7 +206,7 @@ impl Walk<'_, '_> {
         len.min(rest.len()).next_multiple_of(PAGE_BYTES)
     }
 
-    /// What stands before a whole group is told: nothing may be missing there.
+    /// What stands before a group is told: nothing may be missing there.
     fn follows(&mut self, header: &GroupHeader, offset: u64) {
         if let Some(gap) = self.gap.take() {
             let what = gap.what.unwrap_or_else(|| "no group".to_owned());

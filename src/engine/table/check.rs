@@ -7,6 +7,7 @@ use super::name::BlockName;
 use crate::base::limits::{PAGE_BYTES, TABLE_READ_AHEAD_BYTES};
 use crate::engine::damage::{Bad, BadFile, Spot};
 use crate::engine::outcome::OpenError;
+use crate::runtime::Runtime;
 
 /// Some blocks that were looked at.
 pub struct Checked {
@@ -19,7 +20,7 @@ pub struct Checked {
 
 impl Table {
     /// Looks at the blocks from number `from` on, as many as are read in one go.
-    pub async fn check_blocks(&self, from: usize) -> Checked {
+    pub async fn check_blocks(&self, from: usize, runtime: &Runtime) -> Checked {
         let index = self.contents().index();
         let first = index.pages(from);
         let most = first.start + (TABLE_READ_AHEAD_BYTES / PAGE_BYTES) as u32;
@@ -47,6 +48,9 @@ impl Table {
                 },
             };
             bad.extend(checked.err());
+            if runtime.should_yield() {
+                runtime.yield_now().await;
+            }
         }
         Checked {
             bytes: len as u64,

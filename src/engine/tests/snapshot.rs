@@ -129,6 +129,25 @@ fn a_power_cut_during_a_snapshot_is_nothing_to_the_original() {
     }
 }
 
+#[test]
+fn what_nobody_takes_away_ends_it() {
+    let (_simulation, machine, ledger) = tiny_world(92);
+    let life = machine.run(|runtime| async move {
+        let engine = begin(&runtime, &ledger, options_of(&ledger)).await;
+        let engine = engine.expect("a sound disk");
+        let mut errors = Vec::new();
+        for name in ["1", "2", "3", "4", "5"] {
+            engine.snapshot(name);
+            while engine.snapshotted().running {
+                runtime.sleep(Duration::from_millis(1)).await;
+            }
+            errors.push(engine.snapshotted().error.is_some());
+        }
+        errors
+    });
+    assert_eq!(life, Some(vec![false, false, false, false, true]));
+}
+
 /// A check that never failed proves nothing.
 #[test]
 fn an_image_without_its_tail_is_caught() {
