@@ -134,6 +134,8 @@ pub const MEND_PAUSE_MS: u64 = 10_000;
 /// Keys of a page that a node that fills asks for, and how many of them it takes at a time.
 pub const FILL_PAGE_KEYS: usize = 1024;
 pub const FILL_KEYS_AT_ONCE: usize = 64;
+/// Keys that a shard that fills leaves for later, because a value of theirs cannot be read.
+pub const FILL_LEFT_MAX: usize = 4096;
 /// Milliseconds until a node that fills tries again what failed.
 pub const FILL_RETRY_MS: u64 = 250;
 /// Ballots of one proposal of the next ring; whoever wishes for it asks again.

@@ -75,6 +75,12 @@ marks! {
     MergeUnreadable,
     /// A cold segment whose first group a crash had torn was given back by the start.
     ColdTornAway,
+    /// A request was refused by a replica that it was forwarded to, and taken to the next one.
+    ForwardedOn,
+    /// A value that the replica ahead cannot read came from another one.
+    CaughtUpElsewhere,
+    /// A value that could not be read where a node filled from came from another member.
+    FilledElsewhere,
     /// The disk had no room for a merge.
     MergeTooLarge,
     /// The count of what lives went on behind a block that cannot be read.

@@ -118,6 +118,10 @@ table! {
         "A replica that cannot say what it holds answers that it holds nothing.";
     FillingVotes, "DESIGN 6 ring changes: joint quorums",
         "The vote of a node that is still filling counts as that of a full one.";
+    FillSkipsLast, "DESIGN 6 ring changes: filling",
+        "A node that fills takes all keys of a page but the last.";
+    FilledTooEarly, "DESIGN 6 ring changes: filling",
+        "A node that is to be filled says at once that it holds all of its keys.";
     OverwriteLocalOnly, "DESIGN 5 three kinds of put",
         "An overwrite supersedes what its coordinator has seen, and does not ask others.";
     QuorumOffByOne, "PITFALLS 3 D-k1",

@@ -345,10 +345,14 @@ impl Client {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            let not_ready = matches!(
+            // Another node may have what this one lacks: it starts, is cut off, is full, or has a bad disk.
+            let elsewhere = matches!(
                 &error,
                 ClientError::Refused {
-                    status: Status::NotReady,
+                    status: Status::NotReady
+                        | Status::Unsure
+                        | Status::QuorumUnavailable
+                        | Status::Full,
                     ..
                 }
             );
@@ -356,7 +360,7 @@ impl Client {
                 Verdict::Again(pause) => thread::sleep(pause),
                 Verdict::GiveUp(error) => return Err(error),
             }
-            if not_ready {
+            if elsewhere {
                 self.inner.pool.move_on();
             }
             tried = outcome(request, self.send(request, tries.deadline), &tries);

@@ -122,7 +122,7 @@ impl Pool {
         })
     }
 
-    /// The node that answered last takes no requests now: the next ones go to the next server, if there is one.
+    /// The node that answered last cannot do what was asked now: the next requests go to the next server, if any.
     pub(super) fn move_on(&self) {
         if self.servers.len() < 2 {
             return;

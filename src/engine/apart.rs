@@ -4,8 +4,8 @@
 //!
 //! So there is no state in between. Until the last step no entry names the values, and replay does not read cold
 //! segments: whoever asks, and any start, finds the key as it was; behind it the whole join. Not chosen: to join the
-//! siblings one by one. A vector knows the dots of each actor up to a count, so one that has seen a sibling has seen all
-//! earlier writes of its actor. Some of these may live here, superseded only by a sibling that has not come yet: a
+//! siblings one by one. A vector knows the dots of each actor up to a count, so one that has seen a sibling has seen
+//! all earlier writes of its actor. Some of these may live here, superseded only by a sibling that has not come yet: a
 //! state with that vector would have dropped them for something that is not there, and lose an acked write if nothing
 //! more came.
 //!

@@ -91,6 +91,10 @@ pub enum FormationError {
         "{address} sent a ring that does not hold this node as it is, with its address and its number of shards; start it with --cores as at first, or with an empty directory"
     )]
     NotInRing { address: SocketAddr },
+    #[error(
+        "--listen {listen} does not say where the other nodes find this one; pass --advertise HOST:PORT, as they dial it"
+    )]
+    NoAddress { listen: SocketAddr },
     #[error("these nodes make no ring: {0}")]
     Unsound(#[from] Unsound),
 }
@@ -254,6 +258,19 @@ pub fn admit(ring: &Ring, asker: &Candidate) -> Admission {
     }
     if ring.is_banned(asker.node) {
         return Admission::Refused("it was taken out of this ring for good".into());
+    }
+    // A write needs its votes too, once it is in: one that nobody finds would stop them all.
+    let is_local = |address: SocketAddr| address.ip().is_loopback();
+    let apart = ring
+        .members()
+        .iter()
+        .find(|m| is_local(m.address) != is_local(asker.address));
+    if let Some(member) = apart {
+        return Admission::Refused(format!(
+            "the ring has a node at {}, and this one says that others find it at {}: they would not find each other; start \
+             the one whose address begins with 127 or is [::1] with --advertise HOST:PORT, as the others dial it",
+            member.address, asker.address
+        ));
     }
     let known = ring.members().iter().find(|m| m.address == asker.address);
     match known {
@@ -454,6 +471,11 @@ mod tests {
         };
         assert!(why(&moved).contains("--advertise"));
         assert_eq!(admit(&ring, &candidate(8)), Admission::New);
+        let beyond = Candidate {
+            address: SocketAddr::from(([10, 0, 0, 8], 7700)),
+            ..candidate(8)
+        };
+        assert!(why(&beyond).contains("--advertise"));
         let mut value = ring.value().clone();
         value.filling = vec![candidate(2).node];
         let filling = Ring::new(value).unwrap();

@@ -88,9 +88,14 @@ impl Budget {
     /// Whether so much may be put into a reply, or wait in a request under way. The largest reply may be larger than
     /// the whole budget: it is made when nearly nothing else is there.
     pub fn has_room_for_values(&self, bytes: usize) -> bool {
-        bytes <= SMALL_BYTES_MAX
-            || self.used + bytes <= self.bytes_max
-            || self.used <= self.bytes_max / 8
+        self.has_room_for_values_of(bytes, 0)
+    }
+
+    /// The same where `leaving` of the bytes in use go in a moment: those of the frame that brought the values, which
+    /// would be counted twice, so that what is more than half of the budget could never be taken.
+    pub fn has_room_for_values_of(&self, bytes: usize, leaving: usize) -> bool {
+        let used = self.used.saturating_sub(leaving);
+        bytes <= SMALL_BYTES_MAX || used + bytes <= self.bytes_max || used <= self.bytes_max / 8
     }
 
     /// Bytes of replies that one connection may leave unread before its requests are no longer served.
@@ -134,5 +139,9 @@ mod tests {
             budget.has_room_for_values(80 * MIB),
             "the largest reply is made alone"
         );
+        // So is the largest state of a key that another node sends, though its frame is still here.
+        budget.change(0, 80 * MIB);
+        assert!(!budget.has_room_for_values(80 * MIB));
+        assert!(budget.has_room_for_values_of(80 * MIB, 80 * MIB));
     }
 }

@@ -82,6 +82,11 @@ impl Connection {
         self.outbox.len() + self.sending
     }
 
+    /// What the budget counts for it now.
+    pub fn charged(&self) -> usize {
+        self.charged
+    }
+
     /// What it holds of the budget; what requests under way need is counted apart.
     fn held(&self) -> usize {
         self.inbox.capacity() + self.outbox.capacity() + self.sending

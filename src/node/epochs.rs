@@ -379,6 +379,11 @@ async fn ask_full_members(
     ask: &Ask,
     proposal: &mut Proposal,
 ) {
+    // A ballot whose own vote could not be written down is given up: after a restart it may be another proposal's.
+    let Ok(vote) = agreement.vote(ask).await else {
+        return;
+    };
+    proposal.on_vote(vote);
     let opened = {
         let mut shard = shared.borrow_mut();
         let full = shard.ring.full_members();
@@ -394,9 +399,6 @@ async fn ask_full_members(
         let flight = shard.flights.open(replicas.clone(), now, deadline);
         flight.map(|flight| (flight, replicas))
     };
-    if let Ok(vote) = agreement.vote(ask).await {
-        proposal.on_vote(vote);
-    }
     let Some((flight, replicas)) = opened else {
         return;
     };

@@ -133,6 +133,17 @@ pub fn segment_stuck(shard: u16, segment: u32, why: &str, segments: u64) -> Even
         .with("segments", segments)
 }
 
+/// A shard cannot take all of its keys from the ring's full members.
+pub fn fill_waits(shard: u16, why: &str) -> Event {
+    let message = format!(
+        "shard {shard} is not filled yet: {why}; `armilla status` of the other nodes lists what they cannot read; it goes on trying"
+    );
+    let event = Event::new(Level::Warn, "fill_waits", message);
+    event
+        .with("shard", u64::from(shard))
+        .with("why", why.to_owned())
+}
+
 /// Tables that are not merged in this life.
 pub fn merge_stuck(shard: u16, runs: u64) -> Event {
     let message = format!(

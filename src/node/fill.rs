@@ -6,18 +6,24 @@
 use super::coordinate::Coordinated;
 use super::crossing;
 use super::epochs::{Filled, full_members, plain};
-use super::flights::{Answer, Refused, Stored};
+use super::events;
+use super::flights::{Answer, Carried, Refused, Stored};
 use super::links::Remote;
+use super::mend;
 use super::own;
 use super::shard::{Shard, SharedShard};
-use crate::base::limits::{FILL_KEYS_AT_ONCE, FILL_PAGE_KEYS, FILL_RETRY_MS, TIMEOUT_MS_MAX};
+use crate::base::limits::{
+    FILL_KEYS_AT_ONCE, FILL_LEFT_MAX, FILL_PAGE_KEYS, FILL_RETRY_MS, TIMEOUT_MS_MAX,
+};
 use crate::base::marks::mark;
+use crate::base::planted::planted;
 use crate::base::units::Nanos;
+use crate::causal::object::Object;
 use crate::engine::key::Key;
 use crate::ring::owners::RingEpoch;
 use crate::ring::position::{Position, VirtualNode};
 use crate::ring::shard_map::{ShardId, ShardMap};
-use crate::runtime::Queue;
+use crate::runtime::{Queue, Runtime};
 use crate::wire::codec;
 use crate::wire::key_list;
 use crate::wire::message::Status;
@@ -50,17 +56,37 @@ pub fn begin(shard: &mut Shard, shared: &SharedShard) {
     let sources = sources(shard);
     let runtime = shard.runtime.clone();
     runtime.clone().spawn(Queue::Background, async move {
-        for source in &sources {
+        let mut filling = Filling {
+            shared,
+            epoch,
+            left: Vec::new(),
+            told: false,
+        };
+        for source in sources.iter().filter(|_| !planted!(FilledTooEarly)) {
             let mut after = None;
-            while !fill_from(&shared, epoch, source, &mut after).await {
-                if !is_due(&shared, epoch) {
+            while let Err(why) = filling.from(source, &mut after).await {
+                if !filling.waits(&runtime, &why).await {
                     return;
                 }
-                runtime.sleep(Duration::from_millis(FILL_RETRY_MS)).await;
             }
         }
-        report(&shared, epoch);
+        while let Err(why) = filling.take_left().await {
+            if !filling.waits(&runtime, &why).await {
+                return;
+            }
+        }
+        report(&filling.shared, epoch);
     });
+}
+
+/// A shard that fills.
+struct Filling {
+    shared: SharedShard,
+    epoch: RingEpoch,
+    /// Keys that could not be taken from there yet: the others go first.
+    left: Vec<(Remote, Key)>,
+    /// An operator was told why it takes long.
+    told: bool,
 }
 
 /// The ring has not changed since.
@@ -94,28 +120,72 @@ fn sources(shard: &Shard) -> Vec<Source> {
     sources
 }
 
-/// False: it is to be tried again, from `after` on.
-async fn fill_from(
-    shared: &SharedShard,
-    epoch: RingEpoch,
-    source: &Source,
-    after: &mut Option<Key>,
-) -> bool {
-    loop {
-        let Ok(page) = scan(shared, source, after.as_ref()).await else {
+fn ring_has_changed() -> Refused {
+    Refused::new(Status::NotReady, "the ring has changed")
+}
+
+impl Filling {
+    /// Before it is tried again. False: the ring has changed, and this is of no more use.
+    async fn waits(&mut self, runtime: &Runtime, why: &Refused) -> bool {
+        if !is_due(&self.shared, self.epoch) {
             return false;
-        };
+        }
+        // That another node cannot be reached for a while is told elsewhere.
+        if why.status == Status::Unsure && !std::mem::replace(&mut self.told, true) {
+            runtime.log(events::fill_waits(self.shared.borrow().own.0, &why.message));
+        }
+        runtime.sleep(Duration::from_millis(FILL_RETRY_MS)).await;
+        true
+    }
+
+    /// Takes all keys of a source. `Err`: it is to be tried again, from `after` on.
+    async fn from(&mut self, source: &Source, after: &mut Option<Key>) -> Result<(), Refused> {
+        loop {
+            let mut page = scan(&self.shared, source, after.as_ref()).await?;
+            if planted!(FillSkipsLast) && page.keys.len() > 1 {
+                page.keys.pop();
+            }
+            let remotes = page.keys.iter().map(|key| (source.remote, key.clone()));
+            let failed = self.take_all(remotes.collect()).await?;
+            self.left.extend(failed);
+            if self.left.len() > FILL_LEFT_MAX {
+                self.take_left().await?;
+            }
+            if !page.more {
+                return Ok(());
+            }
+            *after = page.keys.last().cloned();
+        }
+    }
+
+    /// Takes what was left: from wherever it can be had.
+    async fn take_left(&mut self) -> Result<(), Refused> {
+        let left = std::mem::take(&mut self.left);
+        self.left = self.take_all(left).await?;
+        match self.left.first() {
+            None => Ok(()),
+            Some((_, key)) => {
+                let key = String::from_utf8_lossy(&key.key);
+                let count = self.left.len();
+                let message =
+                    format!("{count} keys cannot be taken from any full member, {key} among them");
+                Err(Refused::new(Status::Unsure, message))
+            }
+        }
+    }
+
+    /// Those that could not be taken.
+    async fn take_all(&self, keys: Vec<(Remote, Key)>) -> Result<Vec<(Remote, Key)>, Refused> {
         // All of them run to their end: one that is dropped would keep the turn of its key.
-        let taken = stream::iter(&page.keys).map(|key| take(shared, source.remote, key));
-        let taken = taken.buffer_unordered(FILL_KEYS_AT_ONCE);
-        let all = taken.fold(true, |all, taken| std::future::ready(all && taken.is_ok()));
-        if !all.await || !is_due(shared, epoch) {
-            return false;
+        let taken = stream::iter(keys).map(|(remote, key)| async move {
+            let taken = take(&self.shared, remote, &key).await;
+            taken.is_err().then_some((remote, key))
+        });
+        let failed: Vec<_> = taken.buffer_unordered(FILL_KEYS_AT_ONCE).collect().await;
+        match is_due(&self.shared, self.epoch) {
+            true => Ok(failed.into_iter().flatten().collect()),
+            false => Err(ring_has_changed()),
         }
-        if !page.more {
-            return true;
-        }
-        *after = page.keys.last().cloned();
     }
 }
 
@@ -160,15 +230,47 @@ async fn scan(shared: &SharedShard, source: &Source, after: Option<&Key>) -> Res
     page
 }
 
-/// Takes all that a full member holds of a key.
+/// Takes all that a full member holds of a key; values that cannot be read there come from others.
 async fn take(shared: &SharedShard, remote: Remote, key: &Key) -> Result<(), Refused> {
+    let Some(mut object) = held(shared, remote, key).await? else {
+        return Ok(());
+    };
+    let others = {
+        let shard = shared.borrow();
+        let mut full = shard.placement(key.position).full().to_vec();
+        full.retain(|&other| other != remote && other.node != shard.node);
+        full
+    };
+    let mut others = others.into_iter();
+    loop {
+        match own::store(shared, key, &object).await? {
+            Stored::Durable => return Ok(()),
+            Stored::Needs => {}
+        }
+        let Some(other) = others.next() else {
+            let message = "a value of it cannot be read there";
+            return Err(Refused::new(Status::Unsure, message));
+        };
+        if let Ok(Some(theirs)) = held(shared, other, key).await {
+            mark!(FilledElsewhere);
+            object = mend::completed(&object, &theirs);
+        }
+    }
+}
+
+/// All that another node holds of a key.
+async fn held(
+    shared: &SharedShard,
+    remote: Remote,
+    key: &Key,
+) -> Result<Option<Object<Carried>>, Refused> {
     let mut on = ask(shared, remote).ok_or_else(no_room)?;
     on.key = key.clone();
     let found = match on.ask_read(0, true) {
         false => Err(on.not_reached()),
         true => loop {
             match on.next().await {
-                Some(Answer::Found { object, .. }) => break Ok(object),
+                Some(Answer::Found { object, .. }) => break Ok(object.map(|object| *object)),
                 Some(Answer::Refused { why, .. }) => break Err(why),
                 Some(_) => {}
                 None => break Err(on.not_reached()),
@@ -176,16 +278,7 @@ async fn take(shared: &SharedShard, remote: Remote, key: &Key) -> Result<(), Ref
         },
     };
     on.close();
-    match found? {
-        None => Ok(()),
-        Some(object) => match own::store(shared, key, &object).await? {
-            Stored::Durable => Ok(()),
-            Stored::Needs => Err(Refused::new(
-                Status::Unsure,
-                "a value of it cannot be read there",
-            )),
-        },
-    }
+    found
 }
 
 /// A page of the keys of this shard, for who fills.

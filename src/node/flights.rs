@@ -111,6 +111,8 @@ struct Flight {
     answers: VecDeque<Answer>,
     opened: Nanos,
     hedged: bool,
+    /// A `Crowded` is among the answers.
+    crowded: bool,
     deadline: Nanos,
     expired: bool,
 }
@@ -158,6 +160,7 @@ impl Flights {
             answers: VecDeque::new(),
             opened: now,
             hedged: false,
+            crowded: false,
             deadline,
             expired: false,
         });
@@ -259,7 +262,9 @@ impl Flights {
                 flight.answers.push_back(Answer::Hedge);
                 slot.wake.notify();
             }
-            if crowded {
+            // One at a time: those that wait for their own disk take none out.
+            if crowded && !flight.crowded {
+                flight.crowded = true;
                 flight.answers.push_back(Answer::Crowded);
                 slot.wake.notify();
             }
@@ -275,7 +280,10 @@ impl Flights {
         let wake = slot.wake.clone();
         let flight = slot.flight.as_mut().expect("seen above");
         match flight.answers.pop_front() {
-            Some(answer) => Taken::Answer(answer),
+            Some(answer) => {
+                flight.crowded &= !matches!(answer, Answer::Crowded);
+                Taken::Answer(answer)
+            }
             None if flight.expired => Taken::Late,
             None => Taken::Wait(wake),
         }

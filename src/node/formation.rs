@@ -39,6 +39,15 @@ pub async fn form(
     if options.join_token.is_none() && !options.joins_locally() {
         return Err(FormationError::NoToken.into());
     }
+    if options
+        .advertise
+        .unwrap_or(options.listen)
+        .ip()
+        .is_unspecified()
+    {
+        let listen = options.listen;
+        return Err(FormationError::NoAddress { listen }.into());
+    }
     let own = Candidate {
         node: Identity::candidate(runtime, disk).await.map_err(at)?,
         address: options.advertised(ports),

@@ -1,19 +1,20 @@
 //! Requests of keys that this node does not hold, or cannot speak for: a replica of the key runs them, and its reply
 //! goes to the client as it comes.
 //!
-//! A request is forwarded once: who gets it from another node runs it or refuses it. A write whose link breaks may have
-//! happened; it is not sent to anyone else.
+//! A request is forwarded once: who gets it from another node runs it or refuses it. If it is refused for what is the
+//! matter with that node alone, and so nothing was changed, the next replica is asked. A write whose link breaks may
+//! have happened; it is not sent to anyone else.
 
-use super::coordinate::{Coordinated, Quorums};
+use super::coordinate::Coordinated;
+use super::epochs::plain;
 use super::flights::{Answer, Replicas};
 use super::shard::{Shard, SharedShard, TOO_MANY};
 use super::waiters::{Asker, ReplyTo};
 use crate::base::marks::mark;
 use crate::base::planted::planted;
-use crate::coordinator::quorum::Quorum;
-use crate::engine::key::{Key, KeyRef};
-use crate::ring::position::Position;
+use crate::engine::key::KeyRef;
 use crate::runtime::Queue;
+use crate::wire::codec;
 use crate::wire::message::{Request, Status};
 use crate::wire::peer::{Kind, Peer};
 
@@ -50,26 +51,19 @@ pub fn go_on(
         return shard.finish_message(asker, Status::Overloaded, TOO_MANY);
     };
     mark!(Forwarded);
-    let one = Quorum::of(1, 1, 1, 1).expect("one of one");
-    let on = Coordinated {
-        shared: shared.clone(),
-        flight,
-        // The frame says which key it is.
-        key: Key::from(KeyRef {
-            position: Position(0),
-            bucket: &[],
-            key: &[],
-        }),
-        own: replicas.len(),
-        full: replicas.len(),
-        replicas,
-        quorums: Quorums {
-            full: one,
-            all: one,
-        },
-    };
+    // The frame says which key it is.
+    let on = plain(shared, flight, replicas);
     let runtime = shard.runtime.clone();
     runtime.spawn(Queue::Foreground, run(on, asker, frame));
+}
+
+/// Whether this reply says that nothing was changed, for a reason that another replica need not have.
+fn is_of_this_node_alone(reply: &[u8]) -> bool {
+    let status = codec::decode_reply(reply).ok().map(|reply| reply.status);
+    matches!(
+        status,
+        Some(Status::NotReady | Status::Unsure | Status::QuorumUnavailable | Status::Full)
+    )
 }
 
 async fn run(on: Coordinated, asker: Asker, frame: Vec<u8>) {
@@ -93,6 +87,12 @@ async fn run(on: Coordinated, asker: Asker, frame: Vec<u8>) {
             }
         }
         match on.next().await {
+            Some(Answer::Forwarded { frame })
+                if left.len() > 0 && is_of_this_node_alone(&frame) =>
+            {
+                mark!(ForwardedOn);
+                sent = false;
+            }
             Some(Answer::Forwarded { frame }) => {
                 on.with(|shard| shard.finish_with_frame(asker, &frame));
                 return on.close();

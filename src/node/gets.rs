@@ -2,14 +2,16 @@
 //! answer from it. A strict get brings those behind up to date before it answers, others do it afterwards.
 
 use super::coordinate::{Coordinated, Placement, Quorums, missed};
-use super::flights::{Answer, Refused, Replicas, Stored};
+use super::flights::{Answer, Carried, Refused, Replicas, Stored};
 use super::forward;
+use super::mend;
 use super::reads;
 use super::shard::{Shard, SharedShard};
 use super::waiters::{Asker, ReplyTo};
 use crate::base::limits::REPAIRS_MAX;
 use crate::base::marks::mark;
 use crate::base::planted::planted;
+use crate::causal::object::Object;
 use crate::causal::version_vector::VersionVector;
 use crate::coordinator::get::Get;
 use crate::coordinator::tally::Outcome;
@@ -86,8 +88,8 @@ impl From<Refused> for Ended {
     }
 }
 
-/// The own replica could not store what another one has seen. A get is told what a get can be told: that the disk of one
-/// node is full, say, is no answer to a read.
+/// The own replica could not store what another one has seen. A get is told what a get can be told: that the disk of
+/// one node is full, say, is no answer to a read.
 fn not_taken_in(why: Refused) -> Ended {
     match why.status {
         Status::NotReady | Status::Overloaded | Status::TooManySiblings => Ended::Refused(why),
@@ -99,6 +101,11 @@ fn not_taken_in(why: Refused) -> Ended {
             Ended::OwnUnsure(Refused::new(Status::Unsure, message))
         }
     }
+}
+
+fn value_not_found() -> Ended {
+    let message = "no replica that can be reached can read a value of the key; ask again when more of them are up";
+    Ended::Refused(Refused::new(Status::Unsure, message))
 }
 
 impl Reading {
@@ -232,6 +239,10 @@ impl Reading {
         let on = &self.on;
         let mut fetching = ahead.to_vec();
         let mut storing = 0;
+        // Those that may have a value which the one ahead cannot read.
+        let mut others = on.others_up();
+        others.retain(|replica| !ahead.contains(replica));
+        let mut news: Vec<Object<Carried>> = Vec::new();
         for &replica in ahead {
             if !on.ask_read(replica, true) {
                 return Err(on.not_reached().into());
@@ -241,13 +252,31 @@ impl Reading {
             match on.next().await {
                 Some(Answer::Found { replica, object }) if fetching.contains(&replica) => {
                     fetching.retain(|&other| other != replica);
-                    // It had something: a replica forgets nothing.
-                    let object = object.ok_or_else(|| on.not_reached())?;
-                    on.store_own(*object);
-                    storing += 1;
+                    if ahead.contains(&replica) {
+                        // It had something: a replica forgets nothing.
+                        let object = object.ok_or_else(|| on.not_reached())?;
+                        on.store_own((*object).clone());
+                        news.push(*object);
+                        storing += 1;
+                        continue;
+                    }
+                    let object = object.unwrap_or_default();
+                    for known in &mut news {
+                        *known = mend::completed(known, &object);
+                        on.store_own(known.clone());
+                        storing += 1;
+                    }
                 }
                 Some(Answer::OwnStored(Ok(Stored::Durable))) => storing -= 1,
-                Some(Answer::OwnStored(Ok(Stored::Needs))) => return Err(on.not_reached().into()),
+                Some(Answer::OwnStored(Ok(Stored::Needs))) => {
+                    mark!(CaughtUpElsewhere);
+                    storing -= 1;
+                    // One at a time: what it sends may be all that is needed.
+                    if fetching.iter().all(|replica| ahead.contains(replica)) {
+                        let next = others.pop().filter(|&other| on.ask_read(other, true));
+                        fetching.push(next.ok_or_else(value_not_found)?);
+                    }
+                }
                 Some(Answer::OwnStored(Err(why))) => return Err(not_taken_in(why)),
                 Some(Answer::Refused { replica, why }) if fetching.contains(&replica) => {
                     let status = Status::QuorumUnavailable;

@@ -53,6 +53,19 @@ pub fn is_mendable(why: Unsure) -> bool {
     }
 }
 
+/// The object, with those of its values that were told to be lost and that another replica has.
+pub fn completed(object: &Object<Carried>, theirs: &Object<Carried>) -> Object<Carried> {
+    let mut whole = object.clone();
+    let lost = |sibling: &&mut Sibling<Carried>| sibling.kind == Kind::ValueLost;
+    for sibling in whole.siblings.iter_mut().filter(lost) {
+        if let Some(value) = value_of(theirs, sibling) {
+            sibling.kind = Kind::Value;
+            sibling.value = Some(value);
+        }
+    }
+    whole
+}
+
 /// The value of this sibling, if the object holds the very one.
 fn value_of<V>(object: &Object<Carried>, ours: &Sibling<V>) -> Option<Rc<[u8]>> {
     let theirs = object.find_dot(ours.dot)?;

@@ -192,7 +192,8 @@ impl Shard {
             Err(why) => return self.answer_stored(id, peer.id, Err(why)),
         };
         let held = peer.object.len();
-        if !self.begin_for_peer(held) {
+        let frame = self.connections.get(id).map_or(0, |c| c.charged());
+        if !self.begin_for_peer(held, held.min(frame)) {
             let why = Refused::new(Status::Overloaded, "no memory is left for it");
             return self.answer_stored(id, peer.id, Err(why));
         }
@@ -234,7 +235,7 @@ impl Shard {
         {
             return self.answer_found(id, peer, found.map(without_values));
         }
-        if !self.begin_for_peer(0) {
+        if !self.begin_for_peer(0, 0) {
             let why = Refused::new(Status::Overloaded, super::shard::TOO_MANY);
             return self.answer_found(id, peer, Err(why));
         }
@@ -266,7 +267,7 @@ impl Shard {
         let positions = Position(peer.position)..=Position(peer.position_last);
         let behind = key_list::decode(peer.object);
         let sound = behind.is_some() && positions.start() <= positions.end();
-        if !sound || !self.begin_for_peer(0) {
+        if !sound || !self.begin_for_peer(0, 0) {
             let refused = Peer {
                 kind: Kind::Scanned,
                 id: peer.id,
@@ -329,9 +330,11 @@ impl Shard {
         self.answer_peer(id, &answer);
     }
 
-    /// A task begins in the name of another node, and holds so many bytes. False: there is no room.
-    fn begin_for_peer(&mut self, bytes: usize) -> bool {
-        let room = self.connections.budget.has_room_for_values(bytes);
+    /// A task begins in the name of another node, and holds so many bytes, of which the budget counts `leaving` already.
+    /// False: there is no room.
+    fn begin_for_peer(&mut self, bytes: usize, leaving: usize) -> bool {
+        let budget = &self.connections.budget;
+        let room = budget.has_room_for_values_of(bytes, leaving);
         if !room || self.peer_tasks >= limits::DISK_TASKS_MAX {
             return false;
         }

@@ -21,7 +21,7 @@ use crate::coordinator::get::Get;
 use crate::coordinator::put::{Put, Verdict};
 use crate::coordinator::tally::Outcome;
 use crate::engine::key::{Key, KeyRef};
-use crate::engine::{AppendRefused, GroupNumber, Lookup, NewValue, Place, Unsure};
+use crate::engine::{AppendRefused, GroupNumber, Lookup, NewValue, Place};
 use crate::replica::write::{Refusal, Rule};
 use crate::ring::owners::RingEpoch;
 use crate::runtime::Queue;
@@ -116,8 +116,8 @@ enum Appending {
     Appended(Appended),
     /// It was refused, and answered.
     Answered,
-    /// The own replica cannot say what it holds.
-    Unsure(Unsure),
+    /// The own replica cannot say what it holds, or has no room.
+    NotHere(Refused),
     /// This tells of a state that may not be durable yet.
     Refused {
         why: Refusal,
@@ -229,8 +229,8 @@ impl Writing {
         match self.append_in_turn(leave, found) {
             Appending::Appended(appended) => Some(appended),
             Appending::Answered => None,
-            Appending::Unsure(why) => {
-                self.hand_on(why);
+            Appending::NotHere(why) => {
+                self.hand_on(&why);
                 None
             }
             Appending::Refused { why, group } => {
@@ -264,7 +264,11 @@ impl Writing {
         writes::end_turn(&mut shard, shared, key);
         match written {
             Written::Done { group, .. } => Appending::Appended(Appended { group, object }),
-            Written::Failed(AppendRefused::Unsure(why)) => Appending::Unsure(why),
+            Written::Failed(
+                why @ (AppendRefused::Unsure(_)
+                | AppendRefused::DiskFull
+                | AppendRefused::MemoryFull),
+            ) => Appending::NotHere(why.into()),
             Written::Failed(why) => {
                 let why = Refused::from(why);
                 shard.finish_message(self.asker, why.status, &why.message);
@@ -304,8 +308,8 @@ impl Writing {
         None
     }
 
-    /// The own replica cannot say what it holds: another one may coordinate.
-    fn hand_on(&self, why: Unsure) {
+    /// Nothing was changed, and another replica may coordinate.
+    fn hand_on(&self, why: &Refused) {
         let others: Replicas = self
             .on
             .others_up()
@@ -315,7 +319,7 @@ impl Writing {
         let shared = &self.on.shared;
         let mut shard = shared.borrow_mut();
         if self.forwarded || others.is_empty() {
-            shard.finish_message(self.asker, Status::Unsure, &why.to_string());
+            shard.finish_message(self.asker, why.status, &why.message);
             return shard.flush();
         }
         mark!(HandedOn);

@@ -1,10 +1,12 @@
 //! Who this node is, as its data directory says: cluster, node, ring size, shards, formats, and the cluster's secret.
 //!
 //! Formed once, on an empty directory; everything else is refused by name. `node.toml` is the last file written, so a
-//! directory without it was never in use. A node that is of a ring with others keeps that ring in a file beside it.
+//! directory without it was never in use; the directory of the logs is made before, so that one without it has lost
+//! them. A node that is of a ring with others keeps that ring in a file beside it.
 
 use crate::base::checksum::crc32c;
 use crate::causal::context::{ContextKey, ContextKeys};
+use crate::engine::LOG_DIRECTORY;
 use crate::ring::codec as ring_codec;
 use crate::ring::member::NodeId;
 use crate::ring::owners::Ring;
@@ -66,6 +68,10 @@ pub enum IdentityError {
         "{RING_FILE} is missing or damaged: {why}; restore it from a copy of the data directory"
     )]
     Ring { why: String },
+    #[error(
+        "{LOG_DIRECTORY}/ is missing beside {NODE_FILE}: what this node had promised to keep is gone, and it would answer as if it had never been; restore the whole data directory from a copy, or pass another --data DIR"
+    )]
+    Stores,
     #[error("{REGISTER_FILE} is damaged: {why}; restore it from a copy of the data directory")]
     Register { why: String },
     #[error(
@@ -119,6 +125,14 @@ impl Identity {
         };
         // A kill may have left names that no sync has made durable: what is read here is acted on.
         disk.sync_dir("").await?;
+        if !disk
+            .list("")
+            .await?
+            .iter()
+            .any(|name| name == LOG_DIRECTORY)
+        {
+            return Err(IdentityError::Stores);
+        }
         let identity = read(disk, &bytes).await?;
         if identity.shards != shards {
             let found = identity.shards;
@@ -161,6 +175,7 @@ impl Identity {
         };
         disk.replace_small(SECRET_FILE, &secret).await?;
         disk.replace_small(RING_FILE, &ring_bytes(&ring)).await?;
+        disk.create_dir(LOG_DIRECTORY).await?;
         disk.replace_small(NODE_FILE, facts.text().as_bytes())
             .await?;
         // It has served; where it stays, it is read no more.
@@ -355,6 +370,10 @@ async fn refuse_foreign(disk: &Disk) -> Result<(), IdentityError> {
     ];
     let leftover = |name: &str| name == "LOCK" || ours.iter().any(|ours| name.starts_with(ours));
     let names = disk.list("").await?;
+    // Made just before the crash that kept node.toml from being written.
+    let empty = names.iter().any(|name| name == LOG_DIRECTORY)
+        && disk.list(LOG_DIRECTORY).await?.is_empty();
+    let leftover = |name: &str| leftover(name) || empty && name == LOG_DIRECTORY;
     match names.into_iter().find(|name| !leftover(name)) {
         Some(name) => Err(IdentityError::Foreign { name }),
         None => Ok(()),
@@ -378,6 +397,7 @@ async fn form(
         agreed_ring: false,
     };
     disk.replace_small(SECRET_FILE, &secret).await?;
+    disk.create_dir(LOG_DIRECTORY).await?;
     disk.replace_small(NODE_FILE, facts.text().as_bytes())
         .await?;
     Ok(facts.identity(secret, true, None))

@@ -19,9 +19,15 @@ const PLANTED: &[Planted] = &[
     Planted::RepairMints,
     Planted::TwoFounders,
     Planted::FillingVotes,
+    Planted::FillSkipsLast,
+    Planted::FilledTooEarly,
 ];
 /// Of those, the ones that need a ring that grows.
-const PLANTED_IN_GROWTH: &[Planted] = &[Planted::FillingVotes];
+const PLANTED_IN_GROWTH: &[Planted] = &[
+    Planted::FillingVotes,
+    Planted::FillSkipsLast,
+    Planted::FilledTooEarly,
+];
 
 /// Whether a planted bug needs several nodes to show.
 pub fn judges(bug: Planted) -> bool {

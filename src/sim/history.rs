@@ -5,7 +5,7 @@
 //! quorum was promised it sees, 9 what was refused never happened, and receipts that say what was asked.
 //!
 //! Of 8: the simulator knows the one order in which calls began and replies came, so it holds everybody to what a
-//! session holds itself to. A dot that v replicas have on disk is in what any r of the N replicas say if r + v > N.
+//! session holds itself to. A dot that v of N replicas have on disk is in what any r of them say if r + v > N.
 
 use super::judge::{Got, Judge, Operation, Recovered, Supersedes};
 use super::reference::{Reference, Siblings, text};
@@ -26,28 +26,25 @@ struct Asked {
     floor: Floor,
 }
 
-/// What is known of a key to be on the disks of at least so many replicas; index 0 is 1 replica.
+/// What is known of a key to be on the disks of all replicas but at most so many, the index. Who becomes one of them
+/// later has taken it from the others, so that a ring may grow under it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Floor(Vec<VersionVector>);
 
 impl Floor {
-    fn raise(&mut self, replicas: u8, vector: &VersionVector) {
-        let replicas = usize::from(replicas);
-        if self.0.len() < replicas {
-            self.0.resize(replicas, VersionVector::default());
+    fn raise(&mut self, receipt: Receipt, vector: &VersionVector) {
+        let without = usize::from(receipt.replicas.saturating_sub(receipt.votes));
+        if self.0.len() <= without {
+            self.0.resize(without + 1, VersionVector::default());
         }
-        if let Some(held) = replicas.checked_sub(1).and_then(|i| self.0.get_mut(i)) {
-            held.join(vector);
-        }
+        self.0[without].join(vector);
     }
 
-    /// What `votes` replicas of `copies` must have seen together.
-    fn seen_by(&self, votes: u8, copies: u8) -> VersionVector {
+    /// What so many replicas must have seen together.
+    fn seen_by(&self, votes: u8) -> VersionVector {
         let mut seen = VersionVector::default();
-        for (held, vector) in (1..).zip(&self.0) {
-            if held + usize::from(votes) > usize::from(copies) {
-                seen.join(vector);
-            }
+        for vector in self.0.iter().take(usize::from(votes)) {
+            seen.join(vector);
         }
         seen
     }
@@ -181,9 +178,11 @@ impl History {
         self.copies / 2 + 1
     }
 
-    /// The votes that a request's terms ask for.
-    fn asked_for(&self, votes: u8) -> u8 {
+    /// The replicas that a put of these terms reads at least: its receipt does not tell.
+    fn read_at_least(&self, votes: u8) -> u8 {
         match votes {
+            // The majority of one.
+            0 if self.grows => 1,
             0 => self.majority(),
             votes => votes,
         }
@@ -223,8 +222,8 @@ impl History {
             }
             return;
         }
-        let read = self.asked_for(asked.operation.terms.read);
-        let due = asked.floor.seen_by(read, self.copies);
+        let read = self.read_at_least(asked.operation.terms.read);
+        let due = asked.floor.seen_by(read);
         if !superseded.descends(&due) {
             let what = format!(
                 "8 recency: {operation:x} read {read} replicas and superseded {superseded:x?}, {due:x?} was due"
@@ -299,7 +298,7 @@ impl Judge for History {
                 let mut vector = VersionVector::default();
                 vector.add(dot);
                 let floor = self.floors.entry(key).or_default();
-                floor.raise(receipt.votes, &vector);
+                floor.raise(receipt, &vector);
             }
             // A retry minted again: which dot was voted for is not told. The end tells.
             [_, ..] => {}
@@ -344,7 +343,7 @@ impl Judge for History {
         if !strict {
             return;
         }
-        let due = floor.seen_by(votes, self.copies);
+        let due = floor.seen_by(votes);
         if !got.context.descends(&due) {
             let context = got.context;
             self.violation(format!(
@@ -354,7 +353,7 @@ impl Judge for History {
         // A strict get has written back what its replicas did not have.
         if got.terms.strict {
             let floor = self.floors.entry(got.key.to_vec()).or_default();
-            floor.raise(votes, got.context);
+            floor.raise(got.receipt, got.context);
         }
     }
 

@@ -120,7 +120,8 @@ fn large_concurrent_values_reach_who_joins() {
     }
     let join = ["--cores", &cores, "--join", &first];
     let two = Node::start_at(&address(2), &data(2), &join);
-    wait_until_grown(&one, 2);
+    // It knows that itself.
+    wait_until_grown(&two, 2);
     drop(one);
     let got = Client::connect(&address(2)).unwrap();
     let got = got.get_with(b"large", &Get::default().read_quorum(1));

@@ -100,3 +100,45 @@ fn a_directory_of_somebody_else_is_refused() {
     assert_eq!(code(&refused), 3, "{said}");
     assert!(said.contains("thesis.txt"), "{said}");
 }
+
+/// Its identity came back from a copy, its data did not: it would say of every key that it never was.
+#[test]
+fn a_directory_that_has_lost_its_logs_is_refused() {
+    let _alone = alone();
+    let scratch = Scratch::new("gone");
+    let mut node = Node::start(&scratch.data());
+    node.signal("-TERM");
+    node.wait(std::time::Duration::from_secs(10));
+    for entry in std::fs::read_dir(scratch.data()).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        match name.as_str() {
+            "node.toml" | "secret" => {}
+            _ if path.is_dir() => std::fs::remove_dir_all(path).unwrap(),
+            _ => std::fs::remove_file(path).unwrap(),
+        }
+    }
+    let refused = armilla()
+        .args(["start", "--listen", "127.0.0.1:0", "--data"])
+        .arg(scratch.data())
+        .output()
+        .unwrap();
+    let said = text(&refused.stderr);
+    assert_eq!(code(&refused), 3, "{said}");
+    assert!(said.contains("log/ is missing"), "{said}");
+}
+
+#[test]
+fn a_node_of_a_ring_must_say_where_it_is_found() {
+    let scratch = Scratch::new("nowhere");
+    let refused = armilla()
+        .args(["start", "--listen", "0.0.0.0:7733", "--insecure"])
+        .args(["--join", "0.0.0.0:7733,10.0.0.1:7733", "--data"])
+        .arg(scratch.data())
+        .env("ARMILLA_JOIN_TOKEN", "0123456789abcdef")
+        .output()
+        .unwrap();
+    let said = text(&refused.stderr);
+    assert_ne!(code(&refused), 0, "{said}");
+    assert!(said.contains("--advertise"), "{said}");
+}

@@ -6,8 +6,10 @@ use armilla::sim::{cluster, hostile, world};
 const SEEDS_MAX: u64 = 300;
 const OPERATIONS: u64 = 1_000;
 
-/// Bugs that need rot on the disk to show, or a ring that changes: tests of the engine and of the ring catch them.
+/// Bugs that need rot on the disk to show, a ring that changes, or a power cut at one I/O of many: tests of the engine
+/// and of the ring catch them.
 const CAUGHT_ELSEWHERE: &[Planted] = &[
+    Planted::FlipsNotFlushed,
     Planted::RottenRecordCopied,
     Planted::FreedUnread,
     Planted::ColdTailForgotten,
