@@ -75,6 +75,8 @@ marks! {
     MergeUnreadable,
     /// A cold segment whose first group a crash had torn was given back by the start.
     ColdTornAway,
+    /// A shard at the other end of a link does not serve, and says so.
+    PeerOfNoUse,
     /// A request was refused by a replica that it was forwarded to, and taken to the next one.
     ForwardedOn,
     /// A value that the replica ahead cannot read came from another one.

@@ -3,7 +3,7 @@
 
 use super::epochs;
 use super::flights::{Answer, FlightId, Refused, Stored};
-use super::greeting::Theirs;
+use super::greeting::{Theirs, UNASKED};
 use super::links::Due;
 use super::peers::{carried, key_named};
 use super::shard::{Shard, SharedShard};
@@ -121,7 +121,9 @@ impl Shard {
     ) -> Result<(), String> {
         let peer = codec::decode_peer(frame).map_err(|why| why.to_string())?;
         let from = self.links.remote(link);
-        self.links.on_answer(link, self.runtime.now());
+        if peer.id != UNASKED {
+            self.links.on_answer(link, self.runtime.now());
+        }
         if self.links.is_greeting(link) {
             return match peer.kind {
                 Kind::Welcome => {
@@ -130,6 +132,7 @@ impl Shard {
                         return Err("another node answers at its address".into());
                     }
                     self.links.on_welcome(link);
+                    self.links.on_state(link, peer.status == Status::Ok as u8);
                     Ok(())
                 }
                 Kind::Refused if !peer.ring.is_empty() => {
@@ -143,7 +146,7 @@ impl Shard {
         }
         let id = FlightId(peer.id);
         match peer.kind {
-            Kind::Pong => {}
+            Kind::Pong => self.links.on_state(link, peer.status == Status::Ok as u8),
             Kind::Stored if peer.status == Status::Ok as u8 => {
                 self.flights.on_answer(id, from, |replica| Answer::Stored {
                     replica,

@@ -6,8 +6,12 @@ use crate::membership::proof::Claim;
 use crate::ring::codec as ring_codec;
 use crate::ring::member::NodeId;
 use crate::runtime::net::ConnectionId;
+use crate::wire::message::Status;
 use crate::wire::peer::{Kind, PEER_PROTOCOL_VERSION, Peer};
 use std::cmp::Ordering;
+
+/// The id of a pong that no ping asked for: it tells of a new state.
+pub const UNASKED: u64 = u64::MAX;
 
 /// How the ring of the other end of a link compares to this node's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,13 +82,37 @@ impl Shard {
         }
     }
 
+    /// What this shard tells of itself at the other end of a link.
+    pub fn state_for_peers(&self) -> Status {
+        match self.phase.is_of_use() {
+            true => Status::Ok,
+            false => Status::NotReady,
+        }
+    }
+
+    /// This shard serves now, or no longer: whoever asks it here knows at once, not when an answer is due.
+    pub fn tell_peers(&mut self) {
+        let told = Peer {
+            kind: Kind::Pong,
+            id: UNASKED,
+            status: self.state_for_peers() as u8,
+            ..Peer::default()
+        };
+        for id in self.connections.peers() {
+            self.answer_peer(id, &told);
+        }
+    }
+
     pub fn on_hello_of_peer(&mut self, shared: &SharedShard, id: ConnectionId, peer: &Peer<'_>) {
         let why = match self.introduced(peer) {
             Ok((node, Theirs::Same)) => {
                 if let Some(connection) = self.connections.get(id) {
                     connection.peer = Some(node);
                 }
-                let welcome = self.introduction(Kind::Welcome, node);
+                let welcome = Peer {
+                    status: self.state_for_peers() as u8,
+                    ..self.introduction(Kind::Welcome, node)
+                };
                 return self.answer_peer(id, &welcome);
             }
             Ok((node, Theirs::Older)) if self.ring.index_of(node).is_some() => {

@@ -8,6 +8,7 @@ use crate::base::limits::{
     FRAME_BYTES_MIN, LINK_PING_MS, LINK_RETRY_MS_MAX, LINK_RETRY_MS_MIN, LINK_SILENT_MS,
     LINK_UNSENT_BYTES_MAX, PEER_FRAME_BYTES_MAX,
 };
+use crate::base::marks::mark;
 use crate::base::units::Nanos;
 use crate::ring::member::{Member, NodeId};
 use crate::ring::shard_map::ShardId;
@@ -49,6 +50,8 @@ struct Link {
     owed: usize,
     /// A ping is under way. Others are asked for what may take long; this is answered at once.
     pinged: bool,
+    /// The other end answers for its keys: it does not replay, stop, or have a log that is closed for good.
+    serves: bool,
     /// The last hello was refused, perhaps for an older ring there.
     refused: bool,
     retry_ms: u64,
@@ -107,6 +110,7 @@ impl Links {
                     heard: Nanos(0),
                     owed: 0,
                     pinged: false,
+                    serves: false,
                     refused: false,
                     retry_ms: LINK_RETRY_MS_MIN,
                     why: "it was not dialled yet".into(),
@@ -133,15 +137,19 @@ impl Links {
         self.of_remote.get(&remote).copied()
     }
 
+    /// It can be asked for what it holds.
     pub fn is_up(&self, remote: Remote) -> bool {
         let link = self.at(remote).map(|link| &self.links[link]);
-        link.is_some_and(|link| link.phase == Phase::Up)
+        link.is_some_and(|link| link.phase == Phase::Up && link.serves)
     }
 
     /// Why a shard of another node cannot be reached.
     pub fn why_down(&self, remote: Remote) -> &str {
-        self.at(remote)
-            .map_or("no link", |link| &self.links[link].why)
+        match self.at(remote).map(|link| &self.links[link]) {
+            None => "no link",
+            Some(link) if link.phase == Phase::Up => "it starts, stops, or cannot write its log",
+            Some(link) => &link.why,
+        }
     }
 
     /// Links that are up, and all there are.
@@ -272,6 +280,14 @@ impl Links {
         link.refused = false;
         link.retry_ms = LINK_RETRY_MS_MIN;
         link.why.clear();
+    }
+
+    /// What the other end says of itself.
+    pub fn on_state(&mut self, link: usize, serves: bool) {
+        if !serves {
+            mark!(PeerOfNoUse);
+        }
+        self.links[link].serves = serves;
     }
 
     /// An answer came.

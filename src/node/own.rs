@@ -183,8 +183,7 @@ async fn store_in_turn(
     bad: &[Bad],
 ) -> Result<Option<GroupNumber>, Refused> {
     let entry = newest(engine, key.as_ref()).await?;
-    let shard = shared.borrow();
-    let now = shard.runtime.unix_time();
+    let now = shared.borrow().runtime.unix_time();
     let known = entry.as_deref();
     let seen = match planted!(StoreReplaces) {
         true => None,
@@ -205,7 +204,6 @@ async fn store_in_turn(
                 first.dot.counter += 1;
                 joined.vector.add(first.dot);
             }
-            drop(shard);
             append_joined(engine, key.as_ref(), known, joined, now)
                 .await
                 .map(Some)

@@ -59,6 +59,7 @@ impl Shard {
                 let pong = Peer {
                     kind: Kind::Pong,
                     id: peer.id,
+                    status: self.state_for_peers() as u8,
                     ..Peer::default()
                 };
                 self.answer_peer(id, &pong);
@@ -330,7 +331,7 @@ impl Shard {
         self.answer_peer(id, &answer);
     }
 
-    /// A task begins in the name of another node, and holds so many bytes, of which the budget counts `leaving` already.
+    /// A task begins in the name of another node, and holds so many bytes; the budget counts `leaving` of them already.
     /// False: there is no room.
     fn begin_for_peer(&mut self, bytes: usize, leaving: usize) -> bool {
         let budget = &self.connections.budget;

@@ -124,6 +124,8 @@ pub fn begin_serving(shard: &SharedShard, engine: Engine, mint: Mint) {
     });
     if state.phase == Phase::Starting {
         state.phase = Phase::Serving;
+        state.tell_peers();
+        state.flush();
     }
     if state.ring.is_filling(state.node) {
         fill::begin(&mut state, shard);
@@ -225,6 +227,7 @@ impl Shard {
             Event::ShardEnded { shard } => crossing::on_shard_ended(self, shard),
             Event::Stop => {
                 self.phase = Phase::Stopping;
+                self.tell_peers();
                 self.net.stop_listening();
                 self.stopping.notify();
             }
@@ -494,6 +497,7 @@ impl Shard {
         // A stop that has begun goes on: its refusal says more to a client than ours.
         if self.phase != Phase::Stopping {
             self.phase = Phase::Poisoned;
+            self.tell_peers();
         }
         for Waiter { asker, waiting } in self.waiters.all() {
             match waiting {

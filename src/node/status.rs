@@ -30,6 +30,11 @@ impl Phase {
         }
     }
 
+    /// Whether other nodes should ask this shard for anything of a key.
+    pub fn is_of_use(self) -> bool {
+        self == Phase::Serving
+    }
+
     /// Why no read or write is taken now. A poisoned shard takes them: its engine answers "unsure".
     pub fn refusal(self) -> Option<&'static str> {
         match self {

@@ -32,6 +32,7 @@ const MUST_SEE: &[Mark] = &[
     Mark::OperationHeld,
     Mark::LinkSilent,
     Mark::StoredApart,
+    Mark::PeerOfNoUse,
 ];
 
 /// What a ring meets that grows.
