@@ -272,6 +272,20 @@ pub const COLLECT_REST_MS_MAX: u64 = 50;
 /// Emptied segments that wait until the flips away from them stand in a table may take this part of what lives; then
 /// memory becomes a table for their sake.
 pub const COLLECT_HELD_PART: u64 = 32;
+/// Snapshots under the data directory that nobody has taken away; the next one is refused: each keeps files from giving
+/// their room back.
+pub const SNAPSHOTS_LEFT_MAX: usize = 4;
+/// Bytes of the name of a snapshot: a time and a number fit.
+pub const SNAPSHOT_NAME_BYTES_MAX: usize = 64;
+/// MiB a second that a node reads in the background to find what has rotted, unless set otherwise: 2.3 TiB in the seven
+/// days in which everything should be looked at once, and a hundredth of what a disk gives.
+pub const SCRUB_MIB_PER_SECOND_DEFAULT: u64 = 4;
+/// The same, where that is more, for a pass that somebody has asked for and waits for.
+pub const SCRUB_ASKED_MIB_PER_SECOND: u64 = 64;
+/// MiB a second that an operator may set: nothing reads faster.
+pub const SCRUB_MIB_PER_SECOND_MAX: u64 = 64 * 1024;
+/// Hours between the beginnings of two passes: what is small would else be read all the time.
+pub const SCRUB_PASS_HOURS: u64 = 24;
 /// Entries that one step of a count or of a scan reads.
 pub const SCAN_BATCH_ENTRIES: usize = 256;
 /// Events that wait for the log thread; further ones are dropped and counted. All that happens at a start or a stop of

@@ -57,6 +57,10 @@ marks! {
     Poisoned,
     /// An append was refused, or a segment not made, for want of disk.
     DiskFull,
+    /// Everything that a shard has was looked at for rot.
+    Scrubbed,
+    /// That look found a place that is not what was written.
+    RotFound,
     /// An idle log wrote its mark.
     IdleMark,
     /// Memory was frozen to become a table.

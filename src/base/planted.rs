@@ -94,6 +94,10 @@ table! {
         "Collection takes a segment for dead whose values wait for their entry.";
     QuarantineForgotten, "DESIGN 4 data directory",
         "A restart forgets what could not be read.";
+    RotOverlooked, "RELIABILITY 2.2 scrub",
+        "Scrub takes what fails its checksum for whole.";
+    SnapshotWithoutTail, "DESIGN invariant 1",
+        "A snapshot leaves out what stands in the open segment.";
     DoorbellLost, "DESIGN decision 3",
         "A letter to a sleeping shard rings no bell.";
     CreditLeaked, "DESIGN decision 3",

@@ -13,13 +13,16 @@ mod export;
 mod flush;
 mod get;
 mod import;
+mod inspect;
 mod join_token;
 mod layers;
 mod node;
 mod progress;
 mod put;
 mod rows;
+mod scrub;
 mod shards;
+mod snapshot;
 mod start;
 mod status;
 mod table;
@@ -43,6 +46,8 @@ pub enum Exit {
     Failed = 3,
     /// A write may or may not have happened.
     Unknown = 4,
+    /// What was looked at does not hold what was written.
+    Damaged = 5,
 }
 
 const EXAMPLES: &str = "\
@@ -64,7 +69,7 @@ Examples:
   armilla config example             print a file for 'armilla start --config'
 
 Exit codes: 0 done, 1 not found, 2 usage, 3 failed and nothing was changed,
-4 outcome unknown: the write may have happened.";
+4 outcome unknown: the write may have happened, 5 what was looked at is damaged.";
 
 /// An always-writeable key-value store.
 #[derive(Parser)]
@@ -85,6 +90,9 @@ enum Verb {
     Explain(explain::Explain),
     Status(status::Status),
     Flush(flush::Flush),
+    Scrub(scrub::Scrub),
+    Snapshot(snapshot::Snapshot),
+    Inspect(inspect::Inspect),
     JoinToken(join_token::JoinTokenVerb),
     Cluster(cluster::ClusterVerb),
     Doctor(doctor::Doctor),
@@ -114,6 +122,9 @@ pub fn main() -> ExitCode {
         Verb::Explain(verb) => verb.run(),
         Verb::Status(verb) => verb.run(),
         Verb::Flush(verb) => verb.run(),
+        Verb::Scrub(verb) => verb.run(),
+        Verb::Snapshot(verb) => verb.run(),
+        Verb::Inspect(verb) => verb.run(),
         Verb::JoinToken(verb) => verb.run(),
         Verb::Cluster(verb) => verb.run(),
         Verb::Doctor(verb) => verb.run(),

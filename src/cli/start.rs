@@ -2,7 +2,7 @@
 
 use super::{Exit, join_token, layers, shards};
 use crate::base::limits;
-use crate::base::units::{HumanBytes, Size};
+use crate::base::units::{HumanBytes, MIB, Size};
 use crate::engine::Recovery;
 use crate::node::config::{Options, admin_address};
 use crate::node::{Announce, events};
@@ -103,6 +103,16 @@ pub struct Start {
     /// Disk space that the data directory may take [default: what is there and what is free now]
     #[arg(long, value_name = "SIZE", env = "ARMILLA_DISK")]
     pub disk: Option<Size>,
+    /// MiB a second that are read in the background, once a day, to find what has rotted on the disk; 0: only when
+    /// 'armilla scrub' asks for it
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = limits::SCRUB_MIB_PER_SECOND_DEFAULT,
+        value_parser = clap::value_parser!(u64).range(..=limits::SCRUB_MIB_PER_SECOND_MAX),
+        env = "ARMILLA_SCRUB_MIB_PER_SECOND"
+    )]
+    pub scrub_mib_per_second: u64,
     /// Address of /livez, /readyz, /status [default: the listen address, ten ports below]
     #[arg(long, value_name = "ADDR:PORT", env = "ARMILLA_ADMIN")]
     pub admin: Option<SocketAddr>,
@@ -372,6 +382,7 @@ fn options(start: &Start) -> Result<Options, String> {
         value_bytes_max,
         connections_max: limits::CONNECTIONS_MAX,
         disk_bytes,
+        scrub_bytes_per_second: start.scrub_mib_per_second * MIB as u64,
     })
 }
 

@@ -6,6 +6,7 @@ use super::table;
 use crate::base::units::HumanBytes;
 use clap::Args;
 use serde_json::Value;
+use std::time::{Duration, UNIX_EPOCH};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -47,8 +48,9 @@ fn lines(json: &str) -> String {
     };
     let rows = report.remove("by_shard");
     let damage = report.remove("damage").unwrap_or_default();
+    let scrub = report.remove("scrub").map(|scrub| scrubbed(&scrub));
     // For programs: too long for eyes.
-    for long in ["latency", "log_write", "replies_by"] {
+    for long in ["latency", "log_write", "replies_by", "snapshot"] {
         report.remove(long);
     }
     let mut text = String::new();
@@ -58,10 +60,33 @@ fn lines(json: &str) -> String {
             other => format!("{name}: {other}\n"),
         };
     }
+    text += &scrub.unwrap_or_default();
     match rows {
         Some(Value::Array(rows)) => text + "\n" + &table(&rows) + &damaged(&damage),
         _ => text + &damaged(&damage),
     }
+}
+
+/// How far the look for rot is.
+fn scrubbed(scrub: &Value) -> String {
+    let count = |name: &str| scrub[name].as_u64().unwrap_or(0);
+    let mut text = match count("completed_s") {
+        0 => "scrub: not all was looked at since the start".to_owned(),
+        seconds => {
+            let when = UNIX_EPOCH + Duration::from_secs(seconds);
+            format!(
+                "scrub: all was looked at up to {}, bad places: {}",
+                humantime::format_rfc3339_seconds(when),
+                count("bad_at_last")
+            )
+        }
+    };
+    if count("running") > 0 {
+        let (done, bytes) = (HumanBytes(count("bytes_done")), HumanBytes(count("bytes")));
+        let bad = count("bad");
+        text += &format!("; {done} of {bytes} of the pass under way, bad places: {bad}");
+    }
+    text + "\n"
 }
 
 /// What cannot be read, and the way out; nothing if all is well.
@@ -182,6 +207,16 @@ mod tests {
         assert_eq!(rows[1], full);
         assert_eq!(rows[2][..3], ["1", "silent", "-"]);
         assert_eq!(rows.len(), 3);
+    }
+
+    #[test]
+    fn scrub_is_a_sentence() {
+        let json = r#"{"scrub":{"completed_s":1800000000,"bad_at_last":0,"running":1,"bytes_done":1024,"bytes":4096}}"#;
+        let text = lines(json);
+        let told =
+            "scrub: all was looked at up to 2027-01-15T08:00:00Z, bad places: 0; 1 KiB of 4 KiB";
+        assert!(text.starts_with(told), "{text}");
+        assert!(lines(r#"{"scrub":{"completed_s":0}}"#).contains("not all was looked at"));
     }
 
     #[test]

@@ -230,9 +230,28 @@ impl Client {
         self.report(Op::Flush)
     }
 
+    /// Asks the node to read all that is on its disk, so that what has rotted is found. Answered at once, with a
+    /// report: it is done when `scrub.asked` of a later one is zero, and `scrub.bad_at_last` then counts bad places.
+    pub fn scrub(&self) -> Result<StatusReport, ClientError> {
+        self.report(Op::Scrub)
+    }
+
+    /// Asks the node to make an image of itself in the directory `snapshot/NAME` under its data directory: every write
+    /// that was acked before this call is in it. `name`: letters, digits and dashes. Answered at once, with a report:
+    /// it is done when `snapshot.running` of a later one is zero, and good if `snapshot.failed` is zero then. The files
+    /// of the node as a whole (`node.toml` and those beside it) are for the caller to add: `armilla snapshot` does.
+    pub fn snapshot(&self, name: &str) -> Result<StatusReport, ClientError> {
+        self.report_on(Op::Snapshot, name.as_bytes())
+    }
+
     fn report(&self, op: Op) -> Result<StatusReport, ClientError> {
+        self.report_on(op, b"")
+    }
+
+    fn report_on(&self, op: Op, key: &[u8]) -> Result<StatusReport, ClientError> {
         let request = Request {
             op,
+            key,
             ..Request::default()
         };
         let deadline = Instant::now() + self.inner.pool.options().request_timeout;
@@ -357,7 +376,7 @@ impl Client {
             }
             Op::Keys if request.key.is_empty() => Some(Position(request.position)),
             Op::Keys => Some(Position::of(request.bucket, request.key)),
-            Op::Hello | Op::Status | Op::Flush => None,
+            Op::Hello | Op::Status | Op::Flush | Op::Scrub | Op::Snapshot => None,
         };
         let connection = pool.connection(position, deadline)?;
         let request = Request {

@@ -230,7 +230,7 @@ impl State {
     }
 
     /// What nobody writes, right as the checksums may be.
-    fn flaw(&self) -> Option<&'static str> {
+    pub(super) fn flaw(&self) -> Option<&'static str> {
         let mut numbers: Vec<u32> = self.all_segments().map(|one| one.number).collect();
         numbers.sort_unstable();
         if numbers.windows(2).any(|pair| pair[0] == pair[1]) {
@@ -302,7 +302,7 @@ fn name(shard: u16, generation: u64) -> String {
     format!("shard-{shard:03}.manifest-{generation}")
 }
 
-fn parse_name(file: &str, shard: u16) -> Option<u64> {
+pub(super) fn parse_name(file: &str, shard: u16) -> Option<u64> {
     let digits = file.strip_prefix(&format!("shard-{shard:03}.manifest-"))?;
     let generation = digits.parse().ok()?;
     let counted = generation <= LOG_NUMBER_MAX;

@@ -19,6 +19,7 @@ mod flush;
 mod frozen;
 #[cfg(feature = "sim")]
 pub mod fuzz;
+pub mod inspect;
 pub mod key;
 mod log;
 mod lookup;
@@ -32,7 +33,10 @@ mod quarantine;
 mod recovery;
 mod run_writer;
 mod runs;
+mod scrub;
+mod scrub_progress;
 mod shell;
+mod snapshot;
 mod state;
 mod state_codec;
 pub mod table;
@@ -48,10 +52,15 @@ pub use collection::{Copied, Freed, NotCopied, Stuck, Survivor, Victim};
 pub use damage::{Bad, News, Report as DamageReport};
 pub use entry::{Entry, GroupNumber, Location, NewValue, Place};
 pub use log::format::LOG_FORMAT;
-pub use log::segment::{DIRECTORY as LOG_DIRECTORY, name as segment_name};
+pub use log::segment::{
+    DIRECTORY as LOG_DIRECTORY, name as segment_name, parse_name as parse_segment_name,
+};
 pub use outcome::{AppendRefused, Lookup, OpenError, Poisoned, Unsure};
 pub use quarantine::name as quarantine_name;
+pub use scrub_progress::Scrub;
+pub use snapshot::{DIRECTORY as SNAPSHOT_DIRECTORY, Snapshot};
 use std::rc::Rc;
+pub use table::parse_name as parse_table_name;
 
 /// What the caller sets.
 #[derive(Clone, Debug)]
@@ -65,6 +74,8 @@ pub struct Options {
     pub value_bytes_max: usize,
     /// Bytes that the data directory may take; each shard has an even part.
     pub disk_bytes: u64,
+    /// Bytes a second that this shard reads to find what has rotted; 0: it looks only when it is asked to.
+    pub scrub_bytes_per_second: u64,
     pub sizes: Sizes,
 }
 

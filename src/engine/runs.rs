@@ -64,6 +64,10 @@ impl Runs {
         self.runs.iter().flat_map(|run| &run.tables)
     }
 
+    pub fn table(&self, number: u32) -> Option<&Rc<Table>> {
+        self.tables().find(|table| table.id().number == number)
+    }
+
     /// The tables that may hold the position, those with newer entries first.
     pub fn candidates(&self, position: Position) -> impl Iterator<Item = &Rc<Table>> {
         self.runs.iter().flat_map(move |run| {

@@ -11,9 +11,10 @@ use super::manifest::{Manifest, Sealed};
 use super::manifest_codec::Edit;
 use super::outcome::{AppendRefused, Lookup, Poisoned, Unsure};
 use super::run_writer::Cause;
+use super::snapshot::Snapshot;
 use super::state::{Purpose, State};
 use super::table::TableId;
-use super::{DamageReport, Engine, Statistics};
+use super::{DamageReport, Engine, Scrub, Statistics};
 use crate::base::limits::{
     BULK_READ_BYTES_MAX, DISK_FULL_RETRY_MS, IDLE_MARK_MS, LOG_ARCS, PAGE_BYTES,
 };
@@ -56,6 +57,11 @@ pub(super) struct Shell {
     pub(super) collects: Notify,
     /// Wakes whoever tells of damage.
     pub(super) damaged: Notify,
+    /// Wakes the task that looks for rot.
+    pub(super) scrubs: Notify,
+    pub(super) scrub: Cell<Scrub>,
+    pub(super) scrubbing: Cell<bool>,
+    pub(super) snapshot: RefCell<Snapshot>,
     /// Wakes the flush that waits for the disk to have room.
     pub(super) room: Notify,
     /// Wakes `close`.
@@ -80,6 +86,10 @@ impl Shell {
             merges: Notify::default(),
             collects: Notify::default(),
             damaged: Notify::default(),
+            scrubs: Notify::default(),
+            scrub: Cell::default(),
+            scrubbing: Cell::default(),
+            snapshot: RefCell::default(),
             room: Notify::default(),
             reported: Cell::new(state.durable()),
             state: RefCell::new(state),
@@ -102,6 +112,9 @@ impl Shell {
         spawn(Box::pin(async move { flushing.keep_flushing().await }));
         spawn(Box::pin(async move { merging.keep_merging().await }));
         spawn(Box::pin(async move { counting.count_usage().await }));
+        if self.state.borrow().scrub_rate() > 0 {
+            self.start_scrubbing();
+        }
     }
 
     /// A reader met a place that it could not read: what it answers.
@@ -150,6 +163,7 @@ impl Shell {
         let all = [&self.work, &self.segments, &self.flushes, &self.merges];
         all.into_iter().for_each(Notify::notify);
         self.collects.notify();
+        self.scrubs.notify();
         self.room.notify();
         self.settled.notify();
     }

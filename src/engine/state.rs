@@ -3,6 +3,8 @@
 mod background;
 mod cold;
 mod disk;
+mod scrub;
+mod snapshot;
 
 use super::cache::{Cache, ValueName};
 use super::damage::{Damage, Report};

@@ -26,6 +26,8 @@ pub struct Options {
     pub connections_max: usize,
     /// Bytes that the data directory may take; `None`: what it has and what is free at start.
     pub disk_bytes: Option<u64>,
+    /// Bytes a second that the node reads to find what has rotted; 0: it looks only when it is asked to.
+    pub scrub_bytes_per_second: u64,
     /// The defaults, but for tests.
     pub sizes: Sizes,
 }

@@ -170,7 +170,7 @@ pub fn on_asked(
     }
     let request = codec::decode_request(frame, shard.request_limits);
     let request = request.expect("it was verified at the door, under the same limits");
-    if matches!(request.op, Op::Status | Op::Flush) {
+    if request.op.is_of_all_shards() {
         return gathering::on_asked(shard, ticket, &request);
     }
     shard.counters.crossed_in += 1;

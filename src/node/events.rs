@@ -1,7 +1,7 @@
 //! What a node tells its operator. Names and fields are frozen: scripts rely on them.
 
 use super::config::Ports;
-use crate::base::units::{HumanBytes, Nanos};
+use crate::base::units::{HumanBytes, Nanos, UnixMillis};
 use crate::engine::{AppendRefused, Bad, Poisoned, Recovery};
 use crate::runtime::disk::DiskError;
 use crate::runtime::log::{Event, Level, Seldom};
@@ -45,6 +45,18 @@ pub fn replaying(shard: u16, done: u64, all: u64) -> Event {
         .with("shard", u64::from(shard))
         .with("bytes_done", done)
         .with("bytes", all)
+}
+
+/// The data directory is a snapshot that is started for the first time; `taken`: when it was made.
+pub fn restored(taken: Option<UnixMillis>) -> Event {
+    let when = taken.map_or("it does not say when".to_owned(), |taken| {
+        format!("{} ms after 1970", taken.0)
+    });
+    let message = format!(
+        "RESTORED: this data directory is a snapshot, taken at {when}: what was written since is not in it. To clients it \
+         is the node that it was taken of: do not run both"
+    );
+    Event::new(Level::Warn, "restored", message).with("taken_ms", taken.map_or(0, |taken| taken.0))
 }
 
 /// What the logs of all shards held.

@@ -36,22 +36,35 @@ pub struct Gatherings {
     next: u64,
 }
 
-/// A client asks how this node is, or that all shards flush.
+/// A client asks how this node is, or that all shards flush, look for rot, or make an image of themselves.
 pub fn on_status(shard: &mut Shard, id: ConnectionId, request: &Request<'_>) {
     shard.more_work += limits::STATUS_WORK;
+    if request.op == Op::Snapshot && !is_name(request.key) {
+        let message = "a snapshot has a name of at most 64 letters, digits and dashes";
+        return shard.reply_message(
+            ReplyTo::Connection(id),
+            request.id,
+            Status::BadRequest,
+            message,
+        );
+    }
     let asker = shard.begin(ReplyTo::Connection(id), request);
-    gather(shard, Reader::Client(asker), asker.deadline, request.op);
+    gather(shard, Reader::Client(asker), asker.deadline, request);
 }
 
 /// The admin port asks for a page that tells of all shards.
 pub fn on_page(shard: &mut Shard, id: ConnectionId, page: Page) {
     let deadline = Nanos(shard.runtime.now().0 + limits::TIMEOUT_MS_DEFAULT * 1_000_000);
-    gather(shard, Reader::Admin(id, page), deadline, Op::Status);
+    let request = Request {
+        op: Op::Status,
+        ..Request::default()
+    };
+    gather(shard, Reader::Admin(id, page), deadline, &request);
 }
 
 /// Another shard gathers a report: this one's row. No reply to a client, and not counted as one.
 pub fn on_asked(shard: &mut Shard, ticket: Ticket, request: &Request<'_>) {
-    let row = own_row(shard, request.op).to_string();
+    let row = own_row(shard, request).to_string();
     let reply = Reply {
         id: request.id,
         status: Some(Status::Ok),
@@ -63,21 +76,35 @@ pub fn on_asked(shard: &mut Shard, ticket: Ticket, request: &Request<'_>) {
     shard.mailbox.answer(ticket, frame);
 }
 
-fn own_row(shard: &Shard, op: Op) -> Value {
-    if op == Op::Flush
-        && let Some(store) = &shard.store
-    {
-        store.engine.flush();
+/// Letters, digits and dashes: it becomes the name of a directory.
+fn is_name(name: &[u8]) -> bool {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
+    (1..=limits::SNAPSHOT_NAME_BYTES_MAX).contains(&name.len()) && name.iter().all(plain)
+}
+
+fn own_row(shard: &Shard, request: &Request<'_>) -> Value {
+    if let Some(store) = &shard.store {
+        match request.op {
+            Op::Flush => store.engine.flush(),
+            Op::Scrub => store.engine.scrub(),
+            Op::Snapshot => {
+                let name = std::str::from_utf8(request.key);
+                store
+                    .engine
+                    .snapshot(name.expect("its door has checked it"));
+            }
+            _ => {}
+        }
     }
     status::row(shard)
 }
 
-fn gather(shard: &mut Shard, reader: Reader, deadline: Nanos, op: Op) {
+fn gather(shard: &mut Shard, reader: Reader, deadline: Nanos, request: &Request<'_>) {
     let number = shard.gatherings.next;
     shard.gatherings.next += 1;
     let gathering = Gathering {
         reader,
-        rows: vec![own_row(shard, op)],
+        rows: vec![own_row(shard, request)],
         missing: usize::from(shard.mailbox.shards()) - 1,
     };
     if gathering.missing == 0 {
@@ -85,7 +112,8 @@ fn gather(shard: &mut Shard, reader: Reader, deadline: Nanos, op: Op) {
     }
     shard.gatherings.open.insert(number, gathering);
     let request = Request {
-        op,
+        op: request.op,
+        key: request.key,
         ..Request::default()
     };
     let mut builder = codec::Builder::new();

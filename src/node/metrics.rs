@@ -266,6 +266,34 @@ const FAMILIES: &[Family] = &[
         &[("", &["engine", "segments_collected"])],
     ),
     gauge(
+        "armilla_scrub_bytes",
+        "Of the pass that looks for rot, or of the last one: bytes looked at, and bytes in all.",
+        &[
+            ("part=\"done\"", &["scrub", "bytes_done"]),
+            ("part=\"all\"", &["scrub", "bytes"]),
+        ],
+    ),
+    counter(
+        "armilla_scrub_read_bytes_total",
+        "Bytes read to find what has rotted.",
+        &[("", &["scrub", "bytes_read"])],
+    ),
+    counter(
+        "armilla_scrub_passes_total",
+        "Times that all was looked at.",
+        &[("", &["scrub", "passes"])],
+    ),
+    gauge(
+        "armilla_scrub_completed_timestamp_seconds",
+        "When all had been looked at last; zero if not since the start.",
+        &[("", &["scrub", "completed_s"])],
+    ),
+    gauge(
+        "armilla_scrub_bad_places",
+        "Bad places that the last whole pass met.",
+        &[("", &["scrub", "bad_at_last"])],
+    ),
+    gauge(
         "armilla_unreadable_places",
         "Places of files that cannot be read.",
         &[("", &["damage", "unreadable_places"])],

@@ -46,6 +46,7 @@ use crate::causal::dot::Incarnation;
 use crate::engine::{self, Engine, OpenError, Recovery};
 use crate::membership::formation::FormationError;
 use crate::replica::identity::{Identity, IdentityError, read_register};
+use crate::replica::restored::{self, Restored};
 use crate::ring::member::{Member, NodeId};
 use crate::ring::owners::{MemberIndex, Ring, RingEpoch, RingValue};
 use crate::ring::register::Register;
@@ -100,6 +101,13 @@ pub enum StartError {
         known: SocketAddr,
         found: SocketAddr,
     },
+    #[error(
+        "data directory {data} is a snapshot of a member of a ring of {members} nodes: in the place of that member it \
+         would vote as if it had never taken what it acked since, and quorums would miss those writes; what the other \
+         members hold is newer. To start it all the same, because they are lost too, remove the file {file} in it",
+        file = restored::FILE
+    )]
+    SnapshotOfMember { data: String, members: usize },
     #[error("{source}; stop it or pass --{flag} ADDR:PORT")]
     Listen {
         flag: &'static str,
@@ -175,6 +183,14 @@ async fn found(
         Some(ring) => ring.clone(),
         None => Arc::new(ring_of_one(&identity, options.advertised(&ports))),
     };
+    if let Some(restored) = Restored::read(&disk).await.map_err(at)? {
+        let members = ring.members().len();
+        if members > 1 {
+            return Err(StartError::SnapshotOfMember { data, members });
+        }
+        runtime.log(events::restored(restored.taken));
+        restored.forget(&disk).await.map_err(at)?;
+    }
     let own = ring.index_of(NodeId(identity.node));
     let known = ring.member(own.expect("its ring holds a node")).address;
     let found = options.advertised(&ports);
@@ -298,6 +314,9 @@ pub async fn run_inspected(
         memory_bytes: memory.engine_bytes,
         value_bytes_max: options.value_bytes_max,
         disk_bytes,
+        scrub_bytes_per_second: options
+            .scrub_bytes_per_second
+            .div_ceil(mailbox.shards().into()),
         sizes: options.sizes,
     };
     let shard = Shard::new(

@@ -68,6 +68,8 @@ pub struct Shard {
     pub request_limits: RequestLimits,
     pub store: Option<Store>,
     pub phase: Phase,
+    /// Its data directory.
+    pub data: String,
     /// Replay: bytes done, bytes in all.
     pub replayed: (u64, u64),
     pub waiters: Waiters,
@@ -165,6 +167,7 @@ impl Shard {
             own: ShardId(mailbox.shard()),
             mailbox,
             identity: identity.clone(),
+            data: options.data.display().to_string(),
             gate: options.gate(Some(identity)),
             ports: ports.clone(),
             request_limits: RequestLimits {
@@ -295,7 +298,7 @@ impl Shard {
         if in_flight >= limits::CONNECTION_REQUESTS_MAX {
             return self.reply_message(to, request.id, Status::Overloaded, TOO_MANY);
         }
-        if matches!(request.op, Op::Status | Op::Flush) {
+        if request.op.is_of_all_shards() {
             return gathering::on_status(self, id, request);
         }
         let key = self.key(request);

@@ -3,6 +3,7 @@
 use super::damage;
 use super::shard::Shard;
 use crate::base::histogram::{BOUNDS_US, Histogram};
+use crate::engine::{Scrub, Snapshot};
 use crate::wire::message::{Op, Status};
 use serde_json::{Map, Value, json};
 use std::fmt::Debug;
@@ -46,9 +47,9 @@ impl Phase {
 
 /// Above every number of a status, and of an op.
 const STATUS_NUMBERS: usize = 64;
-const OP_NUMBERS: usize = 9;
+const OP_NUMBERS: usize = 11;
 /// A hello is answered at once.
-const TIMED: [Op; 7] = [
+const TIMED: [Op; 9] = [
     Op::Get,
     Op::Put,
     Op::Delete,
@@ -56,9 +57,11 @@ const TIMED: [Op; 7] = [
     Op::Keys,
     Op::Flush,
     Op::Explain,
+    Op::Scrub,
+    Op::Snapshot,
 ];
 const _: () = assert!((Status::OutcomeUnknown as usize) < STATUS_NUMBERS);
-const _: () = assert!((Op::Explain as usize) < OP_NUMBERS);
+const _: () = assert!((Op::Snapshot as usize) < OP_NUMBERS);
 
 /// Since start.
 #[derive(Clone, Debug)]
@@ -279,11 +282,38 @@ pub fn row(shard: &Shard) -> Value {
         });
         row["log_write"] = histogram(&s.log_write);
         row["damage"] = damage::report(&store.engine.damage());
+        row["snapshot"] = snapshot(&store.engine.snapshotted());
+        row["scrub"] = scrub(store.engine.scrubbed());
         if let Some(poisoned) = store.engine.poisoned() {
             row["poisoned"] = json!(poisoned.to_string());
         }
     }
     row
+}
+
+/// What has become of the last snapshot.
+fn snapshot(snapshot: &Snapshot) -> Value {
+    json!({
+        "name": snapshot.name,
+        "running": u64::from(snapshot.running),
+        "failed": u64::from(snapshot.error.is_some()),
+        "errors": Vec::from_iter(&snapshot.error),
+    })
+}
+
+/// How far the look for rot is.
+fn scrub(scrub: Scrub) -> Value {
+    json!({
+        "running": u64::from(scrub.running),
+        "asked": u64::from(scrub.asked),
+        "bytes_done": scrub.bytes_done,
+        "bytes": scrub.bytes,
+        "bad": scrub.bad,
+        "bytes_read": scrub.bytes_read,
+        "passes": scrub.passes,
+        "completed_s": scrub.completed.0 / 1000,
+        "bad_at_last": scrub.bad_at_last,
+    })
 }
 
 /// Each under its name in lower case; those that never came too, so that nothing appears later.
@@ -329,10 +359,18 @@ pub fn report(shard: &Shard, rows: Vec<Value>) -> Value {
         "shards": shard.identity.shards,
         "listen": shard.ports.base.to_string(),
         "ring": ring(shard),
+        "data": shard.data,
         "admin": shard.ports.admin.map(|a| a.to_string()),
     });
     for row in &rows {
         add(&mut report, row);
+    }
+    // A point of time is no count: the node has been looked at since its last shard was.
+    let completed = rows
+        .iter()
+        .filter_map(|row| row["scrub"]["completed_s"].as_u64());
+    if let Some(oldest) = completed.min() {
+        report["scrub"]["completed_s"] = json!(oldest);
     }
     report["by_shard"] = Value::Array(rows);
     report

@@ -3,5 +3,6 @@
 pub mod identity;
 pub mod join;
 pub mod key_queue;
+pub mod restored;
 pub mod witness;
 pub mod write;

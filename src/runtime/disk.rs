@@ -90,6 +90,22 @@ impl Disk {
             Disk::Simulated(x) => x.rename(from, to).await,
         }
     }
+    /// Another name of a file; one that is there is an error. Durable only after `sync_dir` of its directory.
+    pub async fn link(&self, name: &str, other: &str) -> Result<(), DiskError> {
+        match self {
+            Disk::Glommio(x) => x.link(name, other).await,
+            #[cfg(feature = "sim")]
+            Disk::Simulated(x) => x.link(name, other).await,
+        }
+    }
+    /// The names under a directory of this root.
+    pub fn under(&self, dir: &str) -> Disk {
+        match self {
+            Disk::Glommio(x) => Disk::Glommio(x.under(dir)),
+            #[cfg(feature = "sim")]
+            Disk::Simulated(x) => Disk::Simulated(x.under(dir)),
+        }
+    }
     pub async fn remove(&self, name: &str) -> Result<(), DiskError> {
         match self {
             Disk::Glommio(x) => x.remove(name).await,

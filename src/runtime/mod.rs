@@ -31,10 +31,12 @@ pub enum Queue {
     Foreground,
     /// Replica traffic of other nodes.
     Replica,
-    /// Flush, compaction, collection, scrub.
+    /// Flush, compaction, collection.
     Background,
     /// Repair and hand-off.
     Repair,
+    /// Looking for what has rotted: it may take for ever.
+    Scrub,
 }
 
 /// A handle to the executor of one shard; clones are the same executor.

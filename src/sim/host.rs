@@ -112,6 +112,7 @@ pub fn ring(simulation: &Simulation, shape: &mut Rng, nodes: usize) -> Vec<Host>
             },
             connections_max: limits::CONNECTIONS_MAX,
             disk_bytes: None,
+            scrub_bytes_per_second: 0,
         };
         Host {
             machine: machine.clone(),

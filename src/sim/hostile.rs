@@ -267,6 +267,7 @@ impl Stage {
             connections_max: limits::CONNECTIONS_MAX,
             sizes: Default::default(),
             disk_bytes: None,
+            scrub_bytes_per_second: 0,
         };
         Stage {
             simulation,

@@ -135,6 +135,11 @@ impl World {
             },
             connections_max: limits::CONNECTIONS_MAX,
             disk_bytes: None,
+            // In every other world all is looked at beside the work: a pass ends, and much changes meanwhile.
+            scrub_bytes_per_second: match Rng::stream(plan.seed, "scrub", 0).chance(0.5) {
+                true => MIB as u64,
+                false => 0,
+            },
         };
         let host = Host {
             machine: node,

@@ -19,10 +19,15 @@ pub enum Op {
     Flush = 7,
     /// What the node that is asked holds of a key, and who should hold it.
     Explain = 8,
+    /// Look now for what has rotted on the disk; answered at once, as `Status` is.
+    Scrub = 9,
+    /// Make an image of the node beside its files, in a directory whose name is the key; answered at once, as `Status`
+    /// is.
+    Snapshot = 10,
 }
 
 impl Op {
-    pub const ALL: [Op; 8] = [
+    pub const ALL: [Op; 10] = [
         Op::Hello,
         Op::Get,
         Op::Put,
@@ -31,6 +36,8 @@ impl Op {
         Op::Keys,
         Op::Flush,
         Op::Explain,
+        Op::Scrub,
+        Op::Snapshot,
     ];
 
     pub fn from_wire(number: u8) -> Option<Op> {
@@ -40,6 +47,11 @@ impl Op {
     /// Whether it is about one key, and a replica of it answers.
     pub fn is_of_a_key(self) -> bool {
         matches!(self, Op::Get | Op::Put | Op::Delete)
+    }
+
+    /// Whether each shard of a node does its part of it, and tells its state.
+    pub fn is_of_all_shards(self) -> bool {
+        matches!(self, Op::Status | Op::Flush | Op::Scrub | Op::Snapshot)
     }
 
     /// Whether an answer that never came leaves open what is stored.

@@ -321,7 +321,7 @@ fn answer(request: &Request<'_>, state: &mut State, port: u16) -> Said {
             Op::Status if state.serving => {
                 reply.status_json = "{\"state\":\"serving\",\"keys\":3}";
             }
-            Op::Status | Op::Flush => {
+            Op::Status | Op::Flush | Op::Scrub | Op::Snapshot => {
                 reply.status = Some(Status::NotReady);
                 reply.status_json = "{\"state\":\"starting\"}";
                 reply.message = "it replays its log";

@@ -115,6 +115,27 @@ pub async fn names(_: &Runtime, disk: &Disk) {
     assert_eq!(disk.list("").await.expect("listed"), ["d", "log"]);
 }
 
+/// A second name is the same file, and stays when the first one goes.
+pub async fn links(_: &Runtime, disk: &Disk) {
+    disk.create_dir("log").await.expect("a directory");
+    disk.create_dir("copy/log").await.expect("a directory");
+    let file = disk.open("log/a", create(1)).await.expect("a new file");
+    let written = file.write_at(0, pages(1, 3), PAGE, Persist::Dsync).await;
+    written.1.expect("written");
+    disk.link("log/a", "copy/log/a").await.expect("linked");
+    let again = disk.link("log/a", "copy/log/a").await;
+    assert_eq!(again.expect_err("it is there").cause, DiskCause::Exists);
+    let nothing = disk.link("log/b", "copy/log/b").await;
+    assert_eq!(nothing.expect_err("no file").cause, DiskCause::NotFound);
+    disk.sync_dir("copy/log").await.expect("synced");
+    disk.remove("log/a").await.expect("removed");
+    let copy = disk.under("copy");
+    assert_eq!(copy.list("log").await.expect("a directory"), ["a"]);
+    let file = copy.open("log/a", Open::Existing).await.expect("there");
+    let read = file.read_at(0, PAGE).await.expect("read");
+    assert!(read[..] == pages(1, 3)[..]);
+}
+
 pub async fn small_files(_: &Runtime, disk: &Disk) {
     for len in [0, 1, 4095, 200_000, 10] {
         let bytes: Vec<u8> = (0..len).map(|i| (i % 253) as u8).collect();

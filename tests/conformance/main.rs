@@ -63,7 +63,7 @@ shared! {
     disk:
         round_trip, errors_name_the_cause, names, small_files, lock_is_exclusive, large_writes, dropped_futures,
         a_write_is_queued_at_its_first_poll,
-        create_leaves_what_is_there, names_that_are_no_directory, an_open_file_outlives_its_name,
+        create_leaves_what_is_there, names_that_are_no_directory, an_open_file_outlives_its_name, links,
         the_lock_names_its_holder, ranges_are_whole_pages, writes_go_past_the_end;
     mail:
         a_letter_wakes_who_sleeps, two_that_flood_each_other, credits_run_out_and_come_back,

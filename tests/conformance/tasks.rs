@@ -50,6 +50,7 @@ pub async fn queues_all_run(runtime: &Runtime) {
         Queue::Replica,
         Queue::Background,
         Queue::Repair,
+        Queue::Scrub,
     ];
     let done = Rc::new((Notify::default(), Cell::new(0)));
     for queue in queues {

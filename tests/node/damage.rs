@@ -1,7 +1,7 @@
 //! Bytes that a disk has spoilt, in the files of a real node: errors, told and listed, and never forgotten.
 
 use crate::cluster::Ring;
-use crate::harness::{Node, Scratch, alone, code, cpus, eventually, report, text};
+use crate::harness::{Node, Scratch, alone, armilla, code, cpus, eventually, report, text};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
@@ -50,8 +50,10 @@ fn a_rotten_value_is_an_error_that_is_told_listed_and_kept() {
         node.signal("-TERM");
         assert!(node.wait(Duration::from_secs(10)).success());
     }
-    // What was replayed is in memory: the values are read from the disk after the start, and spoilt under it.
-    let mut node = Node::start_with(&data, &["--cores", &cpus(1)]);
+    // What was replayed is in memory: the values are read from the disk after the start, and spoilt under it. Nobody
+    // else looks.
+    let quiet = ["--cores", &cpus(1), "--scrub-mib-per-second", "0"];
+    let mut node = Node::start_with(&data, &quiet);
     spoil(&data);
     let got = node.run(&["get", "k7"]);
     assert_eq!(code(&got), 3, "{}", text(&got.stderr));
@@ -80,7 +82,7 @@ fn a_rotten_value_is_an_error_that_is_told_listed_and_kept() {
     drop(node);
     spoil(&data);
     // The disk gives the right bytes again, and still nobody has forgotten.
-    let node = Node::start_with(&data, &["--cores", &cpus(1)]);
+    let node = Node::start_with(&data, &quiet);
     let after = report(&node)["damage"].clone();
     assert_eq!(after["places"][0]["file"], file);
     assert_eq!(after["places"][0]["met"], 0);
@@ -89,6 +91,54 @@ fn a_rotten_value_is_an_error_that_is_told_listed_and_kept() {
     std::fs::remove_dir_all(data.join("quarantine")).unwrap();
     let node = Node::start_with(&data, &["--cores", &cpus(1)]);
     assert_eq!(report(&node)["damage"]["unreadable_places"], 0);
+}
+
+#[test]
+fn scrub_finds_what_nobody_reads() {
+    let _alone = alone();
+    let scratch = Scratch::new("scrub");
+    let data = scratch.data();
+    let quiet = ["--cores", &cpus(2), "--scrub-mib-per-second", "0"];
+    let node = Node::start_with(&data, &quiet);
+    let value = "v".repeat(3000);
+    for key in 0..KEYS {
+        assert_eq!(code(&node.run(&["put", &format!("k{key}"), &value])), 0);
+    }
+    assert_eq!(code(&node.run(&["scrub", "--wait"])), 0);
+    let scrub = report(&node)["scrub"].clone();
+    assert_eq!((&scrub["passes"], &scrub["bad"]), (&2.into(), &0.into()));
+    assert!(scrub["bytes_done"].as_u64().unwrap() > 100_000, "{scrub}");
+    assert!(
+        scrub["completed_s"].as_u64().unwrap() > 1_700_000_000,
+        "{scrub}"
+    );
+    spoil(&data);
+    let found = node.run(&["scrub", "--wait"]);
+    assert_eq!(code(&found), 5, "{}", text(&found.stderr));
+    assert!(text(&found.stderr).contains("DAMAGED"));
+    let damage = report(&node)["damage"].clone();
+    let place = &damage["places"][0];
+    assert!(
+        place["file"].as_str().unwrap().starts_with("log/"),
+        "{damage}"
+    );
+    let told = damage["unreadable_places"].as_u64().unwrap();
+    eventually("it is told", || !node.events("unreadable").is_empty());
+    let shown = text(&node.run(&["status"]).stdout);
+    assert!(shown.contains("scrub: all was looked at"), "{shown}");
+    // The same once more is no other place, and what is in memory is served.
+    assert_eq!(code(&node.run(&["scrub", "--wait"])), 5);
+    assert_eq!(report(&node)["damage"]["unreadable_places"], told);
+    assert_eq!(code(&node.run(&["get", "k7"])), 0);
+    // Whoever looks at the file finds the place too.
+    let file = data.join(place["file"].as_str().unwrap());
+    let looked = armilla()
+        .args(["inspect", "log", "--output", "json"])
+        .arg(file)
+        .output()
+        .unwrap();
+    assert_eq!(code(&looked), 5);
+    assert!(text(&looked.stdout).contains("\"kind\":\"damage\""));
 }
 
 /// Other replicas have what one disk has spoilt: the client notices nothing, and the value is whole again where it was

@@ -14,6 +14,7 @@ mod quorums;
 mod refusals;
 mod settings;
 mod shards;
+mod snapshot;
 mod survival;
 mod transfer;
 mod verbs;

@@ -15,6 +15,8 @@ const CAUGHT_ELSEWHERE: &[Planted] = &[
     Planted::ColdTailForgotten,
     Planted::ApartNotPinned,
     Planted::QuarantineForgotten,
+    Planted::RotOverlooked,
+    Planted::SnapshotWithoutTail,
     Planted::PreferenceOffByOne,
     Planted::RepeatedReplica,
     Planted::RepeatedOwner,

@@ -28,6 +28,7 @@ const MUST_SEE: &[Mark] = &[
     Mark::Flipped,
     Mark::FreeWaited,
     Mark::ValueMoved,
+    Mark::Scrubbed,
 ];
 
 #[test]

@@ -123,6 +123,7 @@ async fn open(runtime: &Runtime) -> Result<Keys, OpenError> {
         shards: 1,
         memory_bytes: 2 * MIB,
         value_bytes_max: MIB / 4,
+        scrub_bytes_per_second: 0,
         disk_bytes: u64::MAX,
         sizes: Sizes::SMALL,
     };

@@ -89,6 +89,19 @@ pub fn read_header(
     }
 }
 
+/// Of which log and segment a page says that it is, wherever it lies; `None`: it begins no group that is whole so far.
+pub fn claim(page: &[u8]) -> Option<(LogId, u32)> {
+    let bytes = page.get(..GROUP_HEADER_BYTES)?;
+    let header: GroupHeader = bytemuck::pod_read_unaligned(bytes);
+    let whole =
+        header.magic == GROUP_MAGIC && header.header_crc == crc32c(&bytes[GROUP_CRC_FROM..]);
+    let log = LogId {
+        identity: header.identity,
+        shard: u16::try_from(header.shard).ok()?,
+    };
+    whole.then_some((log, header.segment))
+}
+
 /// Whether `bytes`, the group's pages, are what `header` was made for.
 pub fn body_is_whole(header: &GroupHeader, bytes: &[u8]) -> bool {
     assert_eq!(bytes.len(), header.pages as usize * PAGE_BYTES);

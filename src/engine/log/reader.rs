@@ -53,6 +53,11 @@ impl SegmentReader {
         self.dirty
     }
 
+    /// Where the next read of the file begins: an error of the disk was met there.
+    pub fn reads_at(&self) -> u64 {
+        self.window_start + self.window.len() as u64
+    }
+
     /// The next whole group of this log at or behind `offset`; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<FoundGroup<'_>>, OpenError> {
         while self.offset < self.end {

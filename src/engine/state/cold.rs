@@ -87,7 +87,8 @@ impl Cold {
         writer.map_or(0, LogWriter::unwritten_bytes)
     }
 
-    fn open(&self) -> Option<u32> {
+    /// The one that copies go to now.
+    pub(super) fn open(&self) -> Option<u32> {
         self.writer.as_ref()?;
         self.segments.last().map(|segment| segment.number)
     }

@@ -102,38 +102,8 @@ impl Table {
         bytes: u64,
         footer_crc: u32,
     ) -> Result<Table, OpenError> {
-        let damaged = |Damaged(what)| OpenError::Damaged {
-            name: name(id.number),
-            what,
-        };
         let file = disk.open(&name(id.number), Open::Existing).await?;
-        let page = PAGE_BYTES as u64;
-        if bytes < 2 * page || !bytes.is_multiple_of(page) || file.len() != bytes {
-            return Err(damaged(Damaged("its length is not what the manifest says")));
-        }
-        let last = file.read_bulk_at(bytes - page, PAGE_BYTES).await?;
-        let footer = footer::decode(&last, id, bytes).map_err(|no_footer| match no_footer {
-            NoFooter::Damaged(what) => damaged(what),
-            NoFooter::Newer(found) => OpenError::NewerFormat {
-                name: name(id.number),
-                found,
-                known: TABLE_FORMAT,
-            },
-        })?;
-        if footer.crc != footer_crc {
-            return Err(damaged(Damaged(
-                "it is not the table that the manifest names",
-            )));
-        }
-        let mut tail = Vec::with_capacity((bytes - page - footer.index.offset) as usize);
-        let mut offset = footer.index.offset;
-        while offset < bytes - page {
-            let step = (bytes - page - offset).min(BULK_READ_BYTES_MAX as u64) as usize;
-            let piece = file.read_bulk_at(offset, step).await?;
-            tail.extend_from_slice(&piece[..step]);
-            offset += step as u64;
-        }
-        let contents = Contents::decode(id, &footer, &tail).map_err(damaged)?;
+        let contents = read_contents(&file, id, bytes, footer_crc).await?;
         Ok(Table { file, contents })
     }
 
@@ -187,4 +157,44 @@ impl Table {
         verified.map_err(|damaged| self.contents.bad_block(block, &buffer[..len], damaged))?;
         Ok(Rc::from(&buffer[..len]))
     }
+}
+
+/// What stands behind the blocks of a table of these bytes whose footer has this checksum.
+pub(super) async fn read_contents(
+    file: &File,
+    id: TableId,
+    bytes: u64,
+    footer_crc: u32,
+) -> Result<Contents, OpenError> {
+    let damaged = |Damaged(what)| OpenError::Damaged {
+        name: name(id.number),
+        what,
+    };
+    let page = PAGE_BYTES as u64;
+    if bytes < 2 * page || !bytes.is_multiple_of(page) || file.len() != bytes {
+        return Err(damaged(Damaged("its length is not what the manifest says")));
+    }
+    let last = file.read_bulk_at(bytes - page, PAGE_BYTES).await?;
+    let footer = footer::decode(&last, id, bytes).map_err(|no_footer| match no_footer {
+        NoFooter::Damaged(what) => damaged(what),
+        NoFooter::Newer(found) => OpenError::NewerFormat {
+            name: name(id.number),
+            found,
+            known: TABLE_FORMAT,
+        },
+    })?;
+    if footer.crc != footer_crc {
+        return Err(damaged(Damaged(
+            "it is not the table that the manifest names",
+        )));
+    }
+    let mut tail = Vec::with_capacity((bytes - page - footer.index.offset) as usize);
+    let mut offset = footer.index.offset;
+    while offset < bytes - page {
+        let step = (bytes - page - offset).min(BULK_READ_BYTES_MAX as u64) as usize;
+        let piece = file.read_bulk_at(offset, step).await?;
+        tail.extend_from_slice(&piece[..step]);
+        offset += step as u64;
+    }
+    Contents::decode(id, &footer, &tail).map_err(damaged)
 }

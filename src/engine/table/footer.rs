@@ -24,6 +24,17 @@ pub fn encode(footer: &Footer) -> (Vec<u8>, u32) {
     (page, crc)
 }
 
+/// Of which table a last page says that it is; `None`: it is no footer.
+pub fn claim(page: &[u8]) -> Option<TableId> {
+    let footer: Footer = bytemuck::pod_read_unaligned(page.get(..FOOTER_BYTES)?);
+    let whole = footer.magic == TABLE_MAGIC && footer.crc == crc32c(&page[FOOTER_CRC_FROM..]);
+    whole.then_some(TableId {
+        identity: footer.identity,
+        shard: u16::try_from(footer.shard).ok()?,
+        number: footer.number,
+    })
+}
+
 /// The footer that `page`, the last page of the table, holds: all its lengths fit each other and `bytes`.
 pub fn decode(page: &[u8], id: TableId, bytes: u64) -> Result<Footer, NoFooter> {
     let damaged = |what| Err(NoFooter::Damaged(Damaged(what)));

@@ -6,15 +6,16 @@
 
 #[cfg(feature = "sim")]
 pub mod bench;
-mod block;
+pub(super) mod block;
 mod builder;
-mod contents;
+mod check;
+pub(super) mod contents;
 mod cursor;
-mod dictionary;
+pub(super) mod dictionary;
 mod entry_codec;
 mod file;
 mod filter;
-mod footer;
+pub(super) mod footer;
 pub mod format;
 #[cfg(feature = "sim")]
 pub mod fuzz;
@@ -26,6 +27,7 @@ mod walk;
 
 pub use block::Search;
 pub use builder::{Builder, Piece, Summary};
+pub use check::Checked;
 pub use cursor::Cursor;
 pub use entry_codec::TableEntry;
 #[cfg(test)]

@@ -6,6 +6,9 @@ mod damage;
 mod faults;
 mod golden;
 mod histories;
+mod inspect;
+mod scrub;
+mod snapshot;
 mod space;
 mod tables;
 
@@ -83,6 +86,7 @@ fn options() -> Options {
         memory_bytes: 2 * MIB,
         value_bytes_max: MIB / 4,
         disk_bytes: u64::MAX,
+        scrub_bytes_per_second: 0,
         sizes: Sizes::default(),
     }
 }

@@ -163,6 +163,22 @@ impl Disk {
         }
     }
 
+    pub async fn link(&self, name: &str, other: &str) -> Result<(), DiskError> {
+        let held = named(&self.path(name), Some(&self.path(other)));
+        let linked = self.shard.operate(held, |held| {
+            let here = Fd(libc::AT_FDCWD);
+            opcode::LinkAt::new(here, name_of(held, 0), here, name_of(held, 1)).build()
+        });
+        match linked.await.0 {
+            0.. => Ok(()),
+            errno => Err(error("link", name, -errno)),
+        }
+    }
+
+    pub fn under(&self, dir: &str) -> Disk {
+        Disk::new(self.shard.clone(), &self.path(dir))
+    }
+
     pub async fn remove(&self, name: &str) -> Result<(), DiskError> {
         let removed = self.shard.operate(named(&self.path(name), None), |held| {
             opcode::UnlinkAt::new(Fd(libc::AT_FDCWD), name_of(held, 0)).build()

@@ -55,7 +55,7 @@ struct Inner {
     arrived: Notify,
     operations: RefCell<operations::Operations>,
     mail: mail::Mail,
-    queues: [glommio::TaskQueueHandle; 4],
+    queues: [glommio::TaskQueueHandle; 5],
     tasks: RefCell<start::Tasks>,
     random: random::Random,
     stop: StopHandle,

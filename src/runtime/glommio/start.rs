@@ -211,6 +211,7 @@ fn build(stop: StopHandle, pulse: Arc<Pulse>) -> io::Result<Shard> {
         queue("replica", 500, soon),
         queue("background", 200, Latency::NotImportant),
         queue("repair", 100, Latency::NotImportant),
+        queue("scrub", 20, Latency::NotImportant),
     ];
     Ok(Shard(Rc::new(Inner {
         ring,

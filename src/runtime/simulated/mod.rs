@@ -298,6 +298,18 @@ impl Machine {
             .with(|state| state.machine(self.id).disk.corrupt(path, offset, len))
     }
 
+    /// Puts bytes into a file behind everybody's back; false if there is no such range.
+    pub fn overwrite(&self, path: &str, offset: u64, bytes: &[u8]) -> bool {
+        self.world
+            .with(|state| state.machine(self.id).disk.overwrite(path, offset, bytes))
+    }
+
+    /// Lets a page of a file fail whenever it is read; false if there is no such file.
+    pub fn kill_page(&self, path: &str, page: u64) -> bool {
+        self.world
+            .with(|state| state.machine(self.id).disk.kill_page(path, page))
+    }
+
     /// The durable image of the disk, as a backup of this moment would have it.
     pub fn snapshot(&self) -> Snapshot {
         self.world

@@ -13,10 +13,10 @@ pub mod wire {
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_OP: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_OP: u8 = 8;
+pub const ENUM_MAX_OP: u8 = 10;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_OP: [Op; 9] = [
+pub const ENUM_VALUES_OP: [Op; 11] = [
   Op::Missing,
   Op::Hello,
   Op::Get,
@@ -26,6 +26,8 @@ pub const ENUM_VALUES_OP: [Op; 9] = [
   Op::Keys,
   Op::Flush,
   Op::Explain,
+  Op::Scrub,
+  Op::Snapshot,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -42,9 +44,11 @@ impl Op {
   pub const Keys: Self = Self(6);
   pub const Flush: Self = Self(7);
   pub const Explain: Self = Self(8);
+  pub const Scrub: Self = Self(9);
+  pub const Snapshot: Self = Self(10);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 8;
+  pub const ENUM_MAX: u8 = 10;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::Missing,
     Self::Hello,
@@ -55,6 +59,8 @@ impl Op {
     Self::Keys,
     Self::Flush,
     Self::Explain,
+    Self::Scrub,
+    Self::Snapshot,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -68,6 +74,8 @@ impl Op {
       Self::Keys => Some("Keys"),
       Self::Flush => Some("Flush"),
       Self::Explain => Some("Explain"),
+      Self::Scrub => Some("Scrub"),
+      Self::Snapshot => Some("Snapshot"),
       _ => None,
     }
   }

@@ -72,6 +72,7 @@ impl MachineDisk {
             | Op::Create { .. }
             | Op::OpenFresh { .. }
             | Op::Rename { .. }
+            | Op::Link { .. }
             | Op::Remove { .. }
             | Op::List { .. }
             | Op::Lock { .. }
@@ -106,6 +107,7 @@ impl MachineDisk {
             | Op::Create { .. }
             | Op::OpenFresh { .. }
             | Op::Rename { .. }
+            | Op::Link { .. }
             | Op::Remove { .. }
             | Op::List { .. }
             | Op::SyncDir { .. }
@@ -151,6 +153,7 @@ impl MachineDisk {
                 | Op::Create { .. }
                 | Op::OpenFresh { .. }
                 | Op::Rename { .. }
+                | Op::Link { .. }
                 | Op::Remove { .. }
                 | Op::SyncDir { .. }) => {
                     if self.streams.crash.chance(0.5) {

@@ -63,6 +63,8 @@ pub struct MachineDisk {
     pub issued: u64,
     pub crash_at: Option<u64>,
     pub fail_at: BTreeMap<u64, DiskCause>,
+    /// Files and pages of them that cannot be read.
+    pub(super) dead_pages: BTreeSet<(u64, u64)>,
     pub(super) streams: Streams,
 }
 
@@ -77,6 +79,7 @@ impl MachineDisk {
             issued: 0,
             crash_at: None,
             fail_at: BTreeMap::new(),
+            dead_pages: BTreeSet::new(),
             streams: Streams::new(seed, machine),
         }
     }
@@ -181,6 +184,7 @@ impl MachineDisk {
             | Op::Create { .. }
             | Op::OpenFresh { .. }
             | Op::Rename { .. }
+            | Op::Link { .. }
             | Op::Remove { .. }
             | Op::List { .. }
             | Op::SyncDir { .. } => self.execute_name(op, process),
@@ -225,6 +229,15 @@ impl MachineDisk {
                 if from != to {
                     self.names.rename(&from, &to);
                 }
+                Ok(Done::Nothing)
+            }
+            Op::Link { from, to } => {
+                let inode = self.file(&from)?;
+                self.dir(parent(&to))?;
+                if self.names.get(&to).is_some() {
+                    return Err(DiskCause::Exists);
+                }
+                self.names.link(&to, Node::File(inode));
                 Ok(Done::Nothing)
             }
             Op::Remove { path } => {
@@ -320,6 +333,11 @@ impl MachineDisk {
         let file_len = self.image(inode)?.len();
         if offset + len as u64 > file_len {
             return Err(DiskCause::PastEnd);
+        }
+        let page = |at: u64| (inode, at / PAGE_BYTES as u64);
+        let end = page(offset + len as u64);
+        if self.dead_pages.range(page(offset)..end).next().is_some() {
+            return Err(DiskCause::Os(libc::EIO));
         }
         if len > 0 && self.streams.bit_rot.chance(faults.bit_rot) {
             let bit = self.streams.bit_rot.below(8 * len as u64);

@@ -144,6 +144,22 @@ impl Disk {
         done.map(drop).map_err(failed("rename", from))
     }
 
+    pub async fn link(&self, name: &str, other: &str) -> Result<(), DiskError> {
+        let op = Op::Link {
+            from: self.path(name),
+            to: self.path(other),
+        };
+        let done = step(&self.process, op).await;
+        done.map(drop).map_err(failed("link", name))
+    }
+
+    pub fn under(&self, dir: &str) -> Disk {
+        Disk {
+            process: self.process.clone(),
+            root: self.path(dir).into(),
+        }
+    }
+
     pub async fn remove(&self, name: &str) -> Result<(), DiskError> {
         let path = self.path(name);
         let done = step(&self.process, Op::Remove { path }).await;

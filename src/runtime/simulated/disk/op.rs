@@ -29,6 +29,11 @@ pub enum Op {
         from: String,
         to: String,
     },
+    /// Another name of a file.
+    Link {
+        from: String,
+        to: String,
+    },
     Remove {
         path: String,
     },
@@ -101,6 +106,7 @@ impl Op {
             | Op::Allocate { .. }
             | Op::OpenFresh { .. }
             | Op::Rename { .. }
+            | Op::Link { .. }
             | Op::Remove { .. }
             | Op::List { .. }
             | Op::Lock { .. }
@@ -120,7 +126,7 @@ impl Op {
             | Op::SyncDir { path, .. }
             | Op::Lock { path }
             | Op::ReadSmall { path } => path.as_bytes(),
-            Op::Rename { to, .. } => to.as_bytes(),
+            Op::Rename { to, .. } | Op::Link { to, .. } => to.as_bytes(),
             Op::Write { bytes, .. } => bytes,
             Op::Space | Op::Allocate { .. } | Op::Read { .. } | Op::Sync { .. } => b"",
         }

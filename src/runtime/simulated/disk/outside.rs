@@ -43,6 +43,29 @@ impl MachineDisk {
         }
     }
 
+    /// Puts bytes where they were never written by anybody; false if there is no such range.
+    pub fn overwrite(&mut self, path: &str, offset: u64, bytes: &[u8]) -> bool {
+        let Ok(inode) = self.file(path) else {
+            return false;
+        };
+        match self.image(inode) {
+            Ok(image) if offset + bytes.len() as u64 <= image.len() => {
+                image.write_durable(offset, bytes);
+                true
+            }
+            Ok(_) | Err(_) => false,
+        }
+    }
+
+    /// No read of this page of a file succeeds any more; false if there is no such file.
+    pub fn kill_page(&mut self, path: &str, page: u64) -> bool {
+        let inode = self.file(path);
+        inode.is_ok_and(|inode| {
+            self.dead_pages.insert((inode, page));
+            true
+        })
+    }
+
     pub fn snapshot(&self) -> Snapshot {
         let images = self.inodes.iter();
         Snapshot {
