@@ -32,8 +32,8 @@ struct Asked {
 pub struct Floor(Vec<VersionVector>);
 
 impl Floor {
-    fn raise(&mut self, receipt: Receipt, vector: &VersionVector) {
-        let without = usize::from(receipt.replicas.saturating_sub(receipt.votes));
+    fn raise(&mut self, without: u8, vector: &VersionVector) {
+        let without = usize::from(without);
         if self.0.len() <= without {
             self.0.resize(without + 1, VersionVector::default());
         }
@@ -48,6 +48,11 @@ impl Floor {
         }
         seen
     }
+}
+
+/// Replicas that may lack what these votes are for.
+fn without(receipt: Receipt) -> u8 {
+    receipt.replicas.saturating_sub(receipt.votes)
 }
 
 #[derive(Debug)]
@@ -298,7 +303,7 @@ impl Judge for History {
                 let mut vector = VersionVector::default();
                 vector.add(dot);
                 let floor = self.floors.entry(key).or_default();
-                floor.raise(receipt, &vector);
+                floor.raise(without(receipt), &vector);
             }
             // A retry minted again: which dot was voted for is not told. The end tells.
             [_, ..] => {}
@@ -352,8 +357,11 @@ impl Judge for History {
         }
         // A strict get has written back what its replicas did not have.
         if got.terms.strict {
+            // A get asks full members only, and says nothing of the one that fills meanwhile: it may lack what its
+            // scan has passed, if a put wanted no vote of it.
+            let fills = self.grows && got.receipt.replicas < self.copies;
             let floor = self.floors.entry(got.key.to_vec()).or_default();
-            floor.raise(got.receipt, got.context);
+            floor.raise(without(got.receipt) + u8::from(fills), got.context);
         }
     }
 
