@@ -176,7 +176,10 @@ impl Shard {
             Split::NeedMore { total } => total.unwrap_or(0),
             Split::Frame { .. } | Split::Bad(_) => return,
         };
-        if total > SMALL_BYTES_MAX && self.connections.on_long_frame(id) || !full {
+        // The link of another node carries what many clients wait for, and comes in parts all the time: such small ones
+        // of a few nodes are kept.
+        let of_peer = connection.peer.is_some() && total <= SMALL_BYTES_MAX;
+        if total > SMALL_BYTES_MAX && self.connections.on_long_frame(id) || !full || of_peer {
             return;
         }
         // A pause comes too late for what is here already.
