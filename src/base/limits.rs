@@ -243,6 +243,9 @@ pub const COMPACTION_FANOUT: usize = 8;
 pub const RUNS_MAX: usize = 16;
 /// Bytes of disk for 100 bytes of keys and values, unless set otherwise; beyond it segments are collected.
 pub const SPACE_GOAL_PERCENT: u64 = 160;
+/// Bytes of disk that a shard may take beside what users hold, whatever the goal: a few segments make a poor choice for
+/// collection, and so much room is not worth to write three bytes for one.
+pub const SPACE_SLACK_BYTES: u64 = 128 * MIB as u64;
 /// Bytes of segments that are always allowed for 100 bytes that live in them: with less to choose from, collection
 /// would write four bytes for one of a user.
 pub const LOG_PERCENT_MIN: u64 = 125;

@@ -45,7 +45,7 @@ mod tests;
 mod usage;
 
 use crate::base::histogram::Histogram;
-use crate::base::limits::{SEGMENT_BYTES_MIN, SPACE_GOAL_PERCENT};
+use crate::base::limits::{SEGMENT_BYTES_MIN, SPACE_GOAL_PERCENT, SPACE_SLACK_BYTES};
 use crate::runtime::Runtime;
 use crate::runtime::disk::Disk;
 pub use collection::{Copied, Freed, NotCopied, Stuck, Survivor, Victim};
@@ -89,6 +89,8 @@ pub struct Sizes {
     pub replay_bytes: Option<u64>,
     /// The space goal: bytes of disk for 100 bytes of keys and values, all files counted.
     pub space_percent: u64,
+    /// Bytes of disk beside those keys and values that are allowed in any case.
+    pub space_slack_bytes: u64,
 }
 
 impl Default for Sizes {
@@ -98,6 +100,7 @@ impl Default for Sizes {
             memtable_bytes: None,
             replay_bytes: None,
             space_percent: SPACE_GOAL_PERCENT,
+            space_slack_bytes: SPACE_SLACK_BYTES,
         }
     }
 }
@@ -110,6 +113,7 @@ impl Sizes {
         memtable_bytes: Some(2 * crate::base::units::KIB),
         replay_bytes: Some(128 * crate::base::units::KIB as u64),
         space_percent: SPACE_GOAL_PERCENT,
+        space_slack_bytes: 0,
     };
 }
 

@@ -74,6 +74,8 @@ pub struct Space {
     pub other: u64,
     /// Percent of user bytes.
     pub goal: u64,
+    /// Bytes beside those of users that are allowed in any case.
+    pub slack: u64,
     /// The disk budget is nearly used up.
     pub pressed: bool,
 }
@@ -179,7 +181,8 @@ impl Usage {
 
     /// Bytes of segments at which collection has all of its time, and beyond which puts are slowed.
     fn log_max(&self, space: &Space) -> u64 {
-        let allowed = (self.user * space.goal / 100).saturating_sub(space.other);
+        let all = (self.user * space.goal / 100).max(self.user + space.slack);
+        let allowed = all.saturating_sub(space.other);
         allowed.max(self.live_bytes() * LOG_PERCENT_MIN / 100)
     }
 
@@ -325,6 +328,7 @@ mod tests {
             emptied: 0,
             other: 0,
             goal: 160,
+            slack: 0,
             pressed,
         }
     }
@@ -381,6 +385,10 @@ mod tests {
         assert_eq!(usage.haste(&log(160)), 100);
         assert_eq!(usage.excess_percent(&log(163)), 0);
         assert_eq!(usage.excess_percent(&log(173)), 9);
+        // A store that is small takes what it likes.
+        let slack = 70 * 100 * PERCENT_BYTES;
+        let small = Space { slack, ..log(165) };
+        assert_eq!(usage.log_max(&small), 17_000 * PERCENT_BYTES);
         // What the tables take is not the log's.
         let other = Space {
             other: 2000 * PERCENT_BYTES,

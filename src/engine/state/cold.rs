@@ -301,6 +301,7 @@ impl State {
             emptied,
             other: self.taken_bytes() - log,
             goal: self.options.sizes.space_percent,
+            slack: self.options.sizes.space_slack_bytes,
             pressed: self.is_pressed(),
         }
     }

@@ -15,6 +15,7 @@ pub const TINY: Sizes = Sizes {
     memtable_bytes: Some(KIB),
     replay_bytes: Some(64 * KIB as u64),
     space_percent: SPACE_GOAL_PERCENT,
+    space_slack_bytes: 0,
 };
 
 /// Gives back what segments it can, as a node does, but alone: nobody writes meanwhile. Returns how many.
