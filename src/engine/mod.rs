@@ -106,6 +106,15 @@ impl Default for Sizes {
 }
 
 impl Sizes {
+    /// The defaults, but that a small store is collected as a large one is.
+    #[cfg(any(test, feature = "sim"))]
+    pub const WITHOUT_SLACK: Sizes = Sizes {
+        segment_bytes_min: SEGMENT_BYTES_MIN as u64,
+        memtable_bytes: None,
+        replay_bytes: None,
+        space_percent: SPACE_GOAL_PERCENT,
+        space_slack_bytes: 0,
+    };
     /// A few dozen writes fill memory, and a few dozen more a segment.
     #[cfg(any(test, feature = "sim"))]
     pub const SMALL: Sizes = Sizes {

@@ -108,7 +108,7 @@ pub fn ring(simulation: &Simulation, shape: &mut Rng, nodes: usize) -> Vec<Host>
             value_bytes_max: 64 * KIB,
             sizes: match shape.chance(0.75) {
                 true => Sizes::SMALL,
-                false => Sizes::default(),
+                false => Sizes::WITHOUT_SLACK,
             },
             connections_max: limits::CONNECTIONS_MAX,
             disk_bytes: None,

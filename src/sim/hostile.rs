@@ -6,6 +6,7 @@
 use crate::base::limits;
 use crate::base::planted::{self, Planted};
 use crate::base::units::{KIB, MIB, Nanos};
+use crate::engine::Sizes;
 use crate::node::config::Options;
 use crate::node::{self, Announce};
 use crate::runtime::Runtime;
@@ -265,7 +266,7 @@ impl Stage {
             memory_bytes,
             value_bytes_max: MIB,
             connections_max: limits::CONNECTIONS_MAX,
-            sizes: Default::default(),
+            sizes: Sizes::WITHOUT_SLACK,
             disk_bytes: None,
             scrub_bytes_per_second: 0,
         };

@@ -131,7 +131,7 @@ impl World {
             sizes: if small {
                 Sizes::SMALL
             } else {
-                Sizes::default()
+                Sizes::WITHOUT_SLACK
             },
             connections_max: limits::CONNECTIONS_MAX,
             disk_bytes: None,

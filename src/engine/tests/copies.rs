@@ -162,6 +162,7 @@ fn named_by_the_log_alone() {
     let (_simulation, machine, ledger) = world(57);
     ledger.borrow_mut().narrow = true;
     ledger.borrow_mut().sizes.segment_bytes_min = TINY.segment_bytes_min;
+    ledger.borrow_mut().sizes.space_slack_bytes = 0;
     let shared = ledger.clone();
     machine.run(|runtime| async move {
         let engine = begin(&runtime, &shared, options_of(&shared))
