@@ -243,9 +243,10 @@ impl Shell {
                 Ok(batch) if batch.len() < limit => (batch, None),
                 Ok(batch) => {
                     let upto = batch.last().map(|(key, _)| key.clone());
+                    limit = (2 * limit).min(SCAN_BATCH_ENTRIES);
                     (batch, upto)
                 }
-                // One by one up to the bad block.
+                // In small steps up to the bad block; an error that passes does not slow down the rest.
                 Err(_) if limit > 1 => {
                     limit = 1;
                     continue;

@@ -148,13 +148,14 @@ impl Filling {
             let remotes = page.keys.iter().map(|key| (source.remote, key.clone()));
             let failed = self.take_all(remotes.collect()).await?;
             self.left.extend(failed);
+            // Whatever comes now, this page is not to be noted again.
+            *after = page.keys.last().cloned().or(after.take());
             if self.left.len() > FILL_LEFT_MAX {
                 self.take_left().await?;
             }
             if !page.more {
                 return Ok(());
             }
-            *after = page.keys.last().cloned();
         }
     }
 
